@@ -1,0 +1,118 @@
+"""Engines run a prefix of the network over a batch of images.
+
+    engine = create("auto", device="cpu", precision="fp32", layers=layers, weights=weights,
+                    preprocessing=preprocessing)
+    rows = engine.run(batch)["fc7"]
+
+`auto` is a fixed rule of device and image size, never a timing: a timing could
+fall the other way tomorrow, flip the fingerprint and recompute everything.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import BadInput
+from features.images import Preprocessing
+from features.network import Layer, Size
+from features.weights import Weights
+
+# Height × width from which ncnn's Winograd convolutions beat torch's on AVX2 cores:
+# measured by `python -m benchmarks.engines`.
+NCNN_FROM = 64 * 64
+
+
+class Engine(Protocol):
+    """Computes the activations of several layers in one forward pass.
+
+    Attributes
+    ----------
+    batch : int
+        Images per call, always: shorter batches are padded with zeros, so that
+        an image's numbers do not depend on where it stands.
+    """
+
+    batch: int
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width) float32."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which engine runs, where, and why; known before anything heavy is loaded."""
+
+    name: str  # "torch" or "ncnn"
+    device: str  # "cpu", "cuda:0", "mps"
+    precision: str  # "fp32", "bf16", "fp16"
+    why: str
+
+    @property
+    def numerics(self) -> str:
+        """The engine's part of the fingerprint.
+
+        The revision behind the slash is raised by hand when an engine's numbers change.
+        """
+        return f"{self.name}-{self.precision}/1"
+
+
+def choose(engine: str, device: str, precision: str, size: Size) -> Choice:
+    """Resolve `auto` for engine and device; BadInput for what cannot be had together."""
+    device = _device(device)
+    available = importlib.util.find_spec("ncnn") is not None
+    if engine == "torch":
+        return Choice("torch", device, precision, "as asked")
+    if engine == "ncnn":
+        if not available:
+            raise BadInput("extract.engine is ncnn, which is not installed: pip install ncnn, or use torch")
+        if precision != "fp32":
+            raise BadInput(f"extract.precision is {precision}, but the ncnn engine computes in fp32 only")
+        return Choice("ncnn", "cpu", precision, "as asked")
+    if device != "cpu":
+        return Choice("torch", device, precision, "auto: torch on an accelerator")
+    if precision != "fp32":
+        return Choice("torch", device, precision, f"auto: torch for {precision}")
+    if size[0] * size[1] < NCNN_FROM:
+        return Choice("torch", device, precision, "auto: torch on a CPU for images below 64 × 64")
+    if not available:
+        return Choice("torch", device, precision, "auto: torch, slower, because ncnn is not installed")
+    return Choice("ncnn", "cpu", precision, "auto: ncnn on a CPU for images from 64 × 64")
+
+
+def _device(name: str) -> str:
+    """Resolve `auto` and check that the device is there."""
+    import torch  # noqa: PLC0415 - slow to import
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda:0" if count else "mps" if mps else "cpu"
+    if name.startswith("cuda"):
+        if int(name.partition(":")[2] or 0) >= count:
+            raise BadInput(f"device is {name}, but this machine has {count} CUDA devices; use auto or cpu")
+        return name if ":" in name else "cuda:0"
+    if name == "mps" and not mps:
+        raise BadInput("device is mps, which this machine does not have; use auto or cpu")
+    return name
+
+
+def batch_size(size: Size) -> int:
+    """Images per forward: bounds the first convolutions' activations to about 0.6 GB in fp32."""
+    return 64 if size[0] * size[1] <= 112 * 112 else 16
+
+
+def create(
+    choice: Choice, layers: Sequence[Layer], weights: Weights, preprocessing: Preprocessing
+) -> Engine:
+    """Load the chosen engine with the tensors that the layers need."""
+    if choice.name == "ncnn":
+        from features.engines.winograd import WinogradEngine  # noqa: PLC0415 - may not be installed
+
+        return WinogradEngine(layers, weights, preprocessing)
+    from features.engines.pytorch import TorchEngine  # noqa: PLC0415 - slow to import
+
+    return TorchEngine(layers, weights, preprocessing, device=choice.device, precision=choice.precision)

@@ -1,0 +1,90 @@
+"""Files appear whole or not at all: write aside, sync, rename.
+
+    with written_aside(path) as aside:
+        aside.write_bytes(...)
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+
+@contextlib.contextmanager
+def written_aside(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` when the block ends without error.
+
+    The block may create a file or a folder there. It is synced to disk before
+    one rename makes it visible; after an exception nothing is left behind.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be made or replaced; its parent folders are created.
+    scratch : Path, optional
+        Folder for the temporary, on the same file system; default: beside `path`.
+    """
+    scratch = scratch or path.parent
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    aside = scratch / f".{path.name}.{uuid.uuid4().hex}.partial"
+    try:
+        yield aside
+        sync(aside)
+        replace(aside, path)
+    finally:
+        remove(aside)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename `source` to `target`, also where `target` is a folder that exists."""
+    if target.is_dir() and not target.is_symlink():
+        # rename(2) cannot replace a folder that is not empty: the old one steps
+        # aside first, so a kill between the two leaves no folder, never a mixture.
+        old = source.with_name(source.name + ".old")
+        target.rename(old)
+        source.rename(target)
+        remove(old)
+    else:
+        source.replace(target)
+    sync_folder(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or every file and folder below `path`, to disk."""
+    if path.is_dir():
+        for child in path.iterdir():
+            sync(child)
+        sync_folder(path)
+    else:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, where the operating system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,247 @@
+"""Image files → uint8 pixels, as the weights' torchvision preset makes them.
+
+    image = decode(path.read_bytes()).image         # RGB, upright
+    pixels = Preprocessing(...).pixels(image)       # (H, W, 3) uint8
+
+Reference: Pillow decodes, EXIF orientation is applied, the short side is
+resized to round(size × 256/224) with Pillow's antialiased bilinear filter, and
+the centre is cropped (torchvision's `ImageClassification` preset). Images that
+come as arrays are resized directly, without a crop.
+"""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from features.errors import BadInput
+from features.network import PIXELS_SIZE, Size
+
+# An explicit list: Pillow would otherwise also open EPS, which starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "MPO")
+EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .mpo".split()
+)
+MAX_PIXELS = 120_000_000  # phones reach 108 megapixels; a 20 kB file can claim 169
+MIN_SIDE = 4  # pixels; below, nothing but noise would be enlarged
+MAX_ASPECT = 20  # beyond, the centre crop is a sliver of a huge resized image
+BACKGROUND = (255, 255, 255)  # under transparency
+CROP_RATIO = 256 / 224  # of the published evaluation protocol: resize to 256, crop 224
+
+
+class Unreadable(ValueError):
+    """A file that cannot be used as an image; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image: RGB, upright.
+
+    Attributes
+    ----------
+    note : str
+        What a user should know although the image is used, or empty.
+    """
+
+    image: Image.Image
+    note: str = ""
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode an image file to upright RGB.
+
+    Raises
+    ------
+    Unreadable
+        With the reason in words, for anything that is not one whole image of a
+        listed format within the size limits.
+    """
+    if not data:
+        raise Unreadable("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; pixels are what counts
+            with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+                _check_size(file.size)
+                frames = getattr(file, "n_frames", 1)
+                file.seek(0)
+                file.load()
+                image = _to_rgb(_upright(file))
+    except Unreadable:
+        raise
+    except Exception as error:  # noqa: BLE001 - Pillow's plugins raise anything on damaged files
+        raise Unreadable(_reason(error)) from error
+    note = f"the first of {frames} frames is used" if frames > 1 and file.format != "MPO" else ""
+    return Decoded(image, note)
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width} × {height} is more than {MAX_PIXELS // 1_000_000} megapixels")
+    if min(size) < MIN_SIDE:
+        raise Unreadable(f"{width} × {height}: a side is shorter than {MIN_SIDE} pixels")
+    if max(size) > MAX_ASPECT * min(size):
+        raise Unreadable(f"{width} × {height}: one side is more than {MAX_ASPECT} times the other")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image) or image
+    except Exception:  # noqa: BLE001 - a damaged EXIF block means: no orientation given
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        grey = np.asarray(image).astype(np.float64) / 257  # 65535 → 255
+        return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise Unreadable("a floating-point image has no defined brightness range")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(background, image)
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"not an image in one of the formats {', '.join(FORMATS)}"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS // 1_000_000} megapixels"
+    return f"cannot be decoded ({str(error) or type(error).__name__})"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a decoded image to the network's input.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width of the network's input in pixels.
+    crop : bool
+        Resize the short side and crop the centre (photographs), or resize
+        directly (images that come as arrays).
+    mean, std : 3 floats
+        Per RGB channel, on the 0 … 255 scale; they belong to the weights.
+    """
+
+    size: Size
+    crop: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize and crop to (height, width, 3) uint8."""
+        height, width = self.size
+        if not self.crop:
+            return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+        resized = image.resize(self._covering(image.size), Image.Resampling.BILINEAR)
+        left = round((resized.width - width) / 2.0)
+        top = round((resized.height - height) / 2.0)
+        return np.array(resized.crop((left, top, left + width, top + height)))
+
+    def _covering(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that keeps the aspect ratio and just covers size × 256/224.
+
+        The free side is truncated, as torchvision's Resize does.
+        """
+        height, width = (round(side * CROP_RATIO) for side in self.size)
+        if width * size[1] >= height * size[0]:  # the width decides
+            return width, max(height, int(width * size[1] / size[0]))
+        return max(width, int(height * size[0] / size[1])), height
+
+    def words(self) -> dict[str, object]:
+        """Describe it for provenance and fingerprints."""
+        return {
+            "decoder": "pillow",
+            "size": list(self.size),
+            "resize": "short side × 256/224, centre crop" if self.crop else "direct",
+            "filter": "bilinear, antialiased",
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+
+def control_pixels(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Reduce network inputs to the control layer `pixels`.
+
+    Parameters
+    ----------
+    batch : (n, H, W, 3) uint8
+
+    Returns
+    -------
+    (n, 3072) float32 in 0 … 1: 32 × 32 × 3, flattened
+    """
+    height, width = PIXELS_SIZE
+    rows = [
+        np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+        for pixels in batch
+    ]
+    return np.stack(rows).reshape(len(batch), -1).astype(np.float32) / np.float32(255)
+
+
+class ImageSource(Protocol):
+    """Where a manifest's images are read from."""
+
+    crop: bool
+
+    def image(self, path: str, sha256: str) -> Image.Image:
+        """Return one image, upright RGB; BadInput where it is not the one of this digest."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Image files below a folder.
+
+    `crop` is True: photographs are resized by their short side and cropped.
+    """
+
+    root: Path
+    crop: bool = field(default=True, init=False)
+
+    def image(self, path: str, sha256: str) -> Image.Image:
+        """Read, check and decode one file (see `ImageSource`)."""
+        file = self.root / path
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            raise BadInput(f"{file} is gone since the manifest was made; run `prepare` again") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise BadInput(f"{file} has changed since the manifest was made; run `prepare` again")
+        return decode(data).image
+
+
+@dataclass(frozen=True)
+class ImageArrays:
+    """Images held as arrays, by name.
+
+    Attributes
+    ----------
+    arrays : mapping of str to (H, W) or (H, W, 3) uint8
+    """
+
+    arrays: Mapping[str, NDArray[np.uint8]]
+    crop: bool = field(default=False, init=False)
+
+    def image(self, path: str, sha256: str) -> Image.Image:
+        """Return one array as an image (see `ImageSource`)."""
+        if path not in self.arrays or array_sha256(self.arrays[path]) != sha256:
+            raise BadInput(f"the data set's image {path} is not that of the manifest; run `prepare` again")
+        return Image.fromarray(self.arrays[path]).convert("RGB")
+
+
+def array_sha256(array: NDArray[np.uint8]) -> str:
+    """Content hash of an image array: its shape and its values."""
+    header = "×".join(str(side) for side in array.shape)
+    return hashlib.sha256(header.encode() + b"\n" + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -1,0 +1,102 @@
+"""The manifest: which images there are, in which order, under which label and split.
+
+A CSV file, sorted by path: id, path (relative to `dataset.root`), label, split,
+sha256, width, height. Everything downstream follows its order.
+"""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import BadInput
+from features.files import written_aside
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = ("id", "path", "label", "split", "sha256", "width", "height")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: `width` and `height` in pixels, upright; `sha256` of the file or array."""
+
+    id: str
+    path: str
+    label: str
+    split: str
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All images of a project, in the order of every store and prediction."""
+
+    rows: tuple[Row, ...]
+    classes: tuple[str, ...] = field(init=False)  # sorted: class k is classes[k]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(sorted({row.label for row in self.rows})))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32]:
+        """Class numbers, (n_images,) int32."""
+        number = {name: k for k, name in enumerate(self.classes)}
+        return np.array([number[row.label] for row in self.rows], np.int32)
+
+    @cached_property
+    def splits(self) -> NDArray[np.int8]:
+        """Positions in `SPLITS`, (n_images,) int8."""
+        return np.array([SPLITS.index(row.split) for row in self.rows], np.int8)
+
+    def where(self, split: str) -> NDArray[np.intp]:
+        """Row numbers of one split, ascending."""
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """The images' digests, 32 bytes each."""
+        return [bytes.fromhex(row.sha256) for row in self.rows]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal sha256 of all that the rows say."""
+        text = "\n".join(repr(tuple(vars(row).values())) for row in self.rows)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write the CSV file."""
+        write_csv(path, COLUMNS, [tuple(vars(row).values()) for row in self.rows])
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Read the CSV file; BadInput where it is not a manifest."""
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise BadInput(f"{path} is not a manifest: its columns should be {', '.join(COLUMNS)}")
+            try:
+                rows = tuple(
+                    Row(**{**line, "width": int(line["width"]), "height": int(line["height"])})  # type: ignore[arg-type]
+                    for line in reader
+                )
+            except (TypeError, ValueError) as error:
+                raise BadInput(f"{path} is damaged ({error}); run `prepare` again") from error
+        return cls(rows)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a table as UTF-8 CSV, whole or not at all."""
+    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

