@@ -63,7 +63,7 @@ class Blocks:
         ----------
         keys : sequence of 32-byte image digests, one per row
         rows : (n, width) array in the store's dtype
-        words : provenance, for people: versions, hardware, date
+        words : `seconds` the block took, and provenance for people: device, versions
         """
         joined = b"".join(keys)
         block = self.folder / hashlib.sha256(joined).hexdigest()
@@ -103,6 +103,11 @@ class Blocks:
         places = {key: place for key, place in self.index().items() if key in wanted}
         sound = {block: self.check(block) for block in {place.block for place in places.values()}}
         return {key: place for key, place in places.items() if sound[place.block]}
+
+
+def block_seconds(block: Path) -> float:
+    """Wall time that a block's images took to decode and run, in seconds."""
+    return float(json.loads((block / "block.json").read_text("utf-8"))["seconds"])
 
 
 def gather(places: Sequence[Place], width: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -2,16 +2,14 @@
 
     extraction = Extraction(manifest, source, layers, weights, preprocessing, choice, "float16", cache_root)
     report = extraction.fill()                      # the network meets the missing images, once
-    extraction.publish(layers[0], folder, scratch)  # artifacts/features/fc7.zarr
+    extraction.publish(layers[0], folder, scratch, {})  # artifacts/features/fc7.zarr
 
 All missing layers are tapped in one forward pass. An image that is in the cache
 for every layer asked does not meet the network.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,20 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import Blocks, Place, gather
-from features.engines import Choice, Engine, create
+from features.batches import Decoder, Pixels
+from features.cache import Blocks, Place, block_seconds, gather
+from features.engines import REVISIONS, Choice, Engine, create
 from features.errors import BadInput
 from features.images import ImageSource, Preprocessing, control_pixels
 from features.manifest import SPLITS, Manifest
 from features.network import Layer, gflops
 from features.progress import Progress
-from features.store import FeatureStore, Layout, publish
+from features.store import Layout, publish
 from features.weights import Weights
 
+PIXELS_NUMERICS = f"pillow/{REVISIONS['pillow']}"  # of the layer that needs no engine
 BLOCK_IMAGES = 128  # at most this much work is lost to a kill
 BLOCK_BYTES = 256 << 20  # of the largest layer, in fp32: bounds memory for flattened early layers
-AHEAD = 2  # batches decoded ahead of the network: memory stays flat
-DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
 
 
 @dataclass(frozen=True)
@@ -78,23 +76,12 @@ class Extraction:
             del preprocessing["mean"], preprocessing["std"]
         return {
             "layer": layer.name,
-            "tensors": self.weights.digests(layer.steps),
+            "tensors": self.weights.fingerprint(layer.steps),
             "preprocessing": preprocessing,
             "view": "none",
             "dtype": self.dtype,
-            "numerics": self.choice.numerics if layer.steps else "pillow/1",
+            "numerics": self.choice.numerics if layer.steps else PIXELS_NUMERICS,
         }
-
-    def is_current(self, layer: Layer, folder: Path) -> bool:
-        """Whether the published store already is what `publish` would write."""
-        try:
-            attributes = FeatureStore.open(folder / f"{layer.stem}.zarr").attributes
-        except BadInput:
-            return False
-        return (attributes["fingerprint"], attributes["manifest"]) == (
-            self.blocks[layer.name].fingerprint,
-            self.manifest.digest,
-        )
 
     def fill(self) -> Report:
         """Compute what is missing in the cache, block by block.
@@ -114,13 +101,16 @@ class Extraction:
         started = time.monotonic()
         # The layer `pixels` needs no network; alone it needs no engine either.
         network_layers = [layer for layer in incomplete if layer.steps]
-        engine = create(self.choice, network_layers, self.weights, self.preprocessing) if network_layers else None
+        engine = (
+            create(self.choice, network_layers, self.weights, self.preprocessing) if network_layers else None
+        )
         with Progress("extract", len(todo), "images") as progress:
             for numbers, batches in self._blocks_of_batches(todo, engine.batch if engine else BLOCK_IMAGES):
+                begun = time.monotonic()
                 parts = [self._forward(engine, batch, incomplete) for batch in batches]
                 for layer in incomplete:
                     rows = np.concatenate([part[layer.name] for part in parts])[: len(numbers)]
-                    self._keep(layer, numbers, rows, have[layer.name])
+                    self._keep(layer, numbers, rows, have[layer.name], time.monotonic() - begun)
                 progress.advance(len(numbers))
         return Report(len(self.manifest), len(todo) if engine else 0, time.monotonic() - started)
 
@@ -131,26 +121,18 @@ class Extraction:
 
     def _blocks_of_batches(
         self, todo: Sequence[int], batch: int
-    ) -> Iterator[tuple[list[int], Iterator[NDArray[np.uint8]]]]:
+    ) -> Iterator[tuple[list[int], Iterator[Pixels]]]:
         """Yield (row numbers, their decoded batches); decoding runs ahead of the consumer."""
         widest = max(layer.width(self.preprocessing.size) for layer in self.layers)
         count = min(BLOCK_IMAGES, BLOCK_BYTES // (4 * widest)) // batch * batch or batch
         blocks = [list(todo[start : start + count]) for start in range(0, len(todo), count)]
         batches = [block[i : i + batch] for block in blocks for i in range(0, len(block), batch)]
-        decoded = _ahead(batches, lambda numbers: self._decode(numbers, batch))
+        decoded = Decoder(self.manifest, self.source, self.preprocessing).batches(batches, batch)
         for block in blocks:
             yield block, (next(decoded) for _ in range(0, len(block), batch))
 
-    def _decode(self, numbers: Sequence[int], batch: int) -> NDArray[np.uint8]:
-        """Read images into a batch of fixed shape, (batch, H, W, 3) uint8, padded with zeros."""
-        pixels = np.zeros((batch, *self.preprocessing.size, 3), np.uint8)
-        for position, number in enumerate(numbers):
-            row = self.manifest.rows[number]
-            pixels[position] = self.preprocessing.pixels(self.source.image(row.path, row.sha256))
-        return pixels
-
     def _forward(
-        self, engine: Engine | None, batch: NDArray[np.uint8], layers: Sequence[Layer]
+        self, engine: Engine | None, batch: Pixels, layers: Sequence[Layer]
     ) -> dict[str, NDArray[np.float32]]:
         rows = engine.run(batch) if engine else {}
         if any(layer.step == "pixels" for layer in layers):
@@ -158,7 +140,12 @@ class Extraction:
         return rows
 
     def _keep(
-        self, layer: Layer, numbers: Sequence[int], rows: NDArray[np.float32], have: set[bytes]
+        self,
+        layer: Layer,
+        numbers: Sequence[int],
+        rows: NDArray[np.float32],
+        have: set[bytes],
+        seconds: float,
     ) -> None:
         """Write a block of the rows that the cache does not have yet, in the store's dtype."""
         with np.errstate(over="ignore"):  # an overflow becomes inf and is reported below
@@ -166,13 +153,17 @@ class Extraction:
         if not np.isfinite(stored).all():
             image = self.manifest.rows[numbers[np.flatnonzero(~np.isfinite(stored).all(axis=1))[0]]].path
             remedy = (
-                "set extract.dtype to float32" if np.isfinite(rows).all() else "check the weights and this image"
+                "set extract.dtype to float32"
+                if np.isfinite(rows).all()
+                else "check the weights and this image"
             )
             raise BadInput(f"layer {layer.name} of {image} holds a value that {self.dtype} cannot; {remedy}")
         new = [i for i, number in enumerate(numbers) if self.manifest.keys[number] not in have]
         if new:
             keys = [self.manifest.keys[numbers[i]] for i in new]
-            self.blocks[layer.name].write(keys, stored[new], provenance(self.choice))
+            self.blocks[layer.name].write(
+                keys, stored[new], {"seconds": round(seconds, 3), **provenance(self.choice)}
+            )
 
     def places(self, layer: Layer) -> list[Place]:
         """Where each manifest row's activation stands; BadInput where one is not in the cache."""
@@ -182,8 +173,21 @@ class Extraction:
         except KeyError:
             raise BadInput(f"layer {layer.name} is not complete in the cache; run `extract` again") from None
 
-    def publish(self, layer: Layer, folder: Path, scratch: Path) -> None:
-        """Write the layer's store into `folder` in manifest order (see `features.store`)."""
+    def seconds(self, layer: Layer) -> float:
+        """What computing this layer's blocks took, with the layers tapped in the same passes."""
+        return sum(block_seconds(block) for block in {place.block for place in self.places(layer)})
+
+    def activations(self, layer: Layer) -> NDArray[np.float32]:
+        """All rows of a layer, (n_images, width) float32, computed where the cache lacks them."""
+        self.fill()
+        width = layer.width(self.preprocessing.size)
+        return gather(self.places(layer), width, np.dtype(self.dtype)).astype(np.float32, copy=False)
+
+    def publish(self, layer: Layer, folder: Path, scratch: Path, parameters: Mapping[str, Any]) -> None:
+        """Write the layer's store into `folder` in manifest order (see `features.store`).
+
+        `parameters` are the settings it came from, copied into its attributes unread.
+        """
         places, width = self.places(layer), layer.width(self.preprocessing.size)
         dtype = np.dtype(self.dtype)
         layout = Layout.of(len(places), width * dtype.itemsize)
@@ -198,7 +202,7 @@ class Extraction:
             layout=layout,
             width=width,
             dtype=self.dtype,
-            attributes=self._attributes(layer),
+            attributes={**self._attributes(layer), "parameters": dict(parameters)},
         )
 
     def _attributes(self, layer: Layer) -> dict[str, Any]:
@@ -212,8 +216,14 @@ class Extraction:
             "manifest": self.manifest.digest,
             "fingerprint": self.blocks[layer.name].fingerprint,
             "weights": self.weights.label(layer.steps),
-            "weights_source": {name: weights[name] for name in ("network", "source", "sha256") if name in weights},
-            **{k: v for k, v in self.facts(layer).items() if k in ("preprocessing", "dtype", "numerics")},
+            "weights_source": {
+                name: weights[name] for name in ("network", "source", "sha256") if name in weights
+            },
+            **{
+                k: v
+                for k, v in self.facts(layer).items()
+                if k in ("tensors", "preprocessing", "dtype", "numerics")
+            },
             **provenance(self.choice),
         }
 
@@ -222,21 +232,3 @@ def provenance(choice: Choice) -> dict[str, Any]:
     """What made the numbers, for people: not part of any fingerprint."""
     packages = ("torch", "numpy", "pillow", *(["ncnn"] if choice.name == "ncnn" else []))
     return {"device": choice.device, "versions": {name: version(name) for name in packages}}
-
-
-def _ahead(
-    batches: Sequence[Sequence[int]], decode: Callable[[Sequence[int]], NDArray[np.uint8]]
-) -> Iterator[NDArray[np.uint8]]:
-    """Decode batches on threads, at most `AHEAD` beyond the one in use."""
-    with ThreadPoolExecutor(DECODERS) as pool:
-        waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        try:
-            for batch in batches:
-                waiting.append(pool.submit(decode, batch))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -1,7 +1,7 @@
 """Files appear whole or not at all: write aside, sync, rename.
 
-    with written_aside(path) as aside:
-        aside.write_bytes(...)
+with written_aside(path) as aside:
+    aside.write_bytes(...)
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from features.errors import BadInput
 from features.network import PIXELS_SIZE, Size
@@ -27,7 +27,23 @@ from features.network import PIXELS_SIZE, Size
 # An explicit list: Pillow would otherwise also open EPS, which starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "MPO")
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .mpo".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".mpo",
+    ]
 )
 MAX_PIXELS = 120_000_000  # phones reach 108 megapixels; a 20 kB file can claim 169
 MIN_SIDE = 4  # pixels; below, nothing but noise would be enlarged
@@ -76,7 +92,7 @@ def decode(data: bytes) -> Decoded:
                 image = _to_rgb(_upright(file))
     except Unreadable:
         raise
-    except Exception as error:  # noqa: BLE001 - Pillow's plugins raise anything on damaged files
+    except Exception as error:
         raise Unreadable(_reason(error)) from error
     note = f"the first of {frames} frames is used" if frames > 1 and file.format != "MPO" else ""
     return Decoded(image, note)
@@ -113,7 +129,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return f"not an image in one of the formats {', '.join(FORMATS)}"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS // 1_000_000} megapixels"
@@ -194,7 +210,9 @@ def control_pixels(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
 class ImageSource(Protocol):
     """Where a manifest's images are read from."""
 
-    crop: bool
+    @property
+    def crop(self) -> bool:
+        """Whether they are resized by their short side and cropped (photographs), or directly."""
 
     def image(self, path: str, sha256: str) -> Image.Image:
         """Return one image, upright RGB; BadInput where it is not the one of this digest."""

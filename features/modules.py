@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from features.network import POOLED, Step
+from features.weights import Array
 
 
 class AdaptivePool(nn.Module):
@@ -39,7 +40,11 @@ def averaging_matrix(inputs: int, outputs: int) -> Tensor:
 
 
 def build(
-    path: Iterable[Step], tensors: Mapping[str, Tensor], *, keep_pre: frozenset[str] = frozenset()
+    path: Iterable[Step],
+    tensors: Mapping[str, Array],
+    *,
+    keep_pre: frozenset[str] = frozenset(),
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """Build a Sequential whose children bear the steps' names (`conv1_1`, then `conv1_1_relu`).
 
@@ -47,10 +52,12 @@ def build(
     ----------
     path : iterable of Step
         Consecutive steps of one network.
-    tensors : mapping of str to Tensor
+    tensors : mapping of str to float32 array
         Parameters under torchvision's names; used as they are, not copied.
     keep_pre : frozenset of str
         Steps whose output before the ReLU is read later: their ReLU is not in place.
+    dropout : float
+        Probability behind the hidden dense layers, for training; 0.5 in the VGG paper.
     """
     children: OrderedDict[str, nn.Module] = OrderedDict()
     for step in path:
@@ -63,16 +70,18 @@ def build(
         children[step.name] = _parametrised(step, tensors)
         if step.relu:
             children[f"{step.name}_relu"] = nn.ReLU(inplace=step.name not in keep_pre)
+        if step.relu and step.kind == "dense" and dropout:
+            children[f"{step.name}_dropout"] = nn.Dropout(dropout)
     return nn.Sequential(children)
 
 
-def _parametrised(step: Step, tensors: Mapping[str, Tensor]) -> nn.Module:
+def _parametrised(step: Step, tensors: Mapping[str, Array]) -> nn.Module:
     with torch.device("meta"):  # allocate nothing: the tensors are assigned below
         module: nn.Module = (
             nn.Conv2d(step.inputs, step.outputs, 3, padding=1)
             if step.kind == "conv"
             else nn.Linear(step.inputs, step.outputs)
         )
-    state = {name.rpartition(".")[2]: tensors[name] for name in step.tensors}
+    state = {name.rpartition(".")[2]: torch.from_numpy(tensors[name]) for name in step.tensors}
     module.load_state_dict(state, assign=True)
     return module

@@ -108,7 +108,9 @@ class Layer:
     @property
     def name(self) -> str:
         """The canonical name, as users write it: `conv5_3:pre:max`."""
-        return ":".join([self.step, *(["pre"] if self.pre else []), *([self.pooling] if self.pooling else [])])
+        return ":".join(
+            [self.step, *(["pre"] if self.pre else []), *([self.pooling] if self.pooling else [])]
+        )
 
     @property
     def stem(self) -> str:

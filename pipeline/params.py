@@ -13,12 +13,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from features.errors import BadInput
 from features.network import CONVOLUTIONS, MINIMUM_SIZE, parse_layer
+
+MAXIMUM_SIZE = 2048  # pixels: one image's first activation then takes 1 GB
 
 
 class Model(BaseModel):
@@ -35,7 +46,9 @@ def _device(value: str) -> str:
 
 def _root(value: str) -> str:
     if value.startswith("~"):
-        raise ValueError(f"~ is not expanded, here or by DVC; write the whole path: {Path(value).expanduser()}")
+        raise ValueError(
+            f"~ is not expanded, here or by DVC; write the whole path: {Path(value).expanduser()}"
+        )
     if not value.strip():
         raise ValueError("should name a folder")
     return value
@@ -47,11 +60,19 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _image_size(value: Any, validate: Any) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:
+        limits = f"each from {MINIMUM_SIZE} to {MAXIMUM_SIZE}"
+        raise ValueError(f"should be auto, a number of pixels or [height, width], {limits}") from None
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Grid = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Side = Annotated[int, Field(ge=MINIMUM_SIZE, le=2048)]
+Side = Annotated[int, Field(ge=MINIMUM_SIZE, le=MAXIMUM_SIZE)]
 
 
 class Dataset(Model):
@@ -95,7 +116,7 @@ class Extract(Model):
 
     layers: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
     pixels: bool
-    image_size: Literal["auto"] | Side | tuple[Side, Side]
+    image_size: Annotated[Literal["auto"] | Side | tuple[Side, Side], WrapValidator(_image_size)]
     engine: Literal["auto", "torch", "ncnn"]
     precision: Literal["fp32", "bf16", "fp16"]
     dtype: Literal["float16", "float32"]
@@ -266,6 +287,7 @@ def keys(content: Mapping[str, Any], above: str = "") -> list[str]:
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
+    known = [name for name in known if name.count(".") == key.count(".")]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -283,10 +305,13 @@ def parse(content: Mapping[str, Any], name: str) -> Settings:
 
 def _sentences(errors: Sequence[ErrorDetails]) -> list[str]:
     sentences: list[str] = []
+    seen: list[tuple[int | str, ...]] = []
     for error in errors:
-        # The members of a union (`auto`, an int or a pair) are not part of the key
-        path = [str(part) for part in error["loc"] if not re.search(r"[\[(]", str(part))]
-        key = ".".join(path)
+        location = error["loc"]
+        if any(earlier[: len(location)] == location for earlier in seen):
+            continue  # says again, of the whole, what was said of a part
+        seen.append(location)
+        key = ".".join(str(part) for part in location)
         if error["type"] == "extra_forbidden":
             known = keys(_every_key(), "")
             sentences.append(f"there is no parameter {key!r}{_nearest(key, known)}")
@@ -304,7 +329,9 @@ def _every_key() -> dict[str, Any]:
     def fields(model: type[BaseModel]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, info in model.model_fields.items():
-            inner = [t for t in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(t, type)]
+            inner = [
+                t for t in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(t, type)
+            ]
             section = next((t for t in inner if issubclass(t, BaseModel)), None)
             found[info.alias or name] = fields(section) if section else None
         return found

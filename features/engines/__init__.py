@@ -26,6 +26,10 @@ from features.weights import Weights
 NCNN_FROM = 64 * 64
 
 
+# Raised by hand when an engine's numbers change: activations are then computed again.
+REVISIONS = {"torch": 1, "ncnn": 1, "pillow": 1}
+
+
 class Engine(Protocol):
     """Computes the activations of several layers in one forward pass.
 
@@ -46,18 +50,21 @@ class Engine(Protocol):
 class Choice:
     """Which engine runs, where, and why; known before anything heavy is loaded."""
 
-    name: str  # "torch" or "ncnn"
+    name: str  # "torch", "ncnn"
     device: str  # "cpu", "cuda:0", "mps"
     precision: str  # "fp32", "bf16", "fp16"
     why: str
 
     @property
     def numerics(self) -> str:
-        """The engine's part of the fingerprint.
+        """The engine's part of the fingerprint: `ncnn-fp32/1`."""
+        return f"{self.name}-{self.precision}/{REVISIONS[self.name]}"
 
-        The revision behind the slash is raised by hand when an engine's numbers change.
-        """
-        return f"{self.name}-{self.precision}/1"
+
+def is_current(numerics: str) -> bool:
+    """Whether these numerics are still what their engine computes."""
+    engine, _, revision = numerics.partition("/")
+    return revision == str(REVISIONS.get(engine.partition("-")[0]))
 
 
 def choose(engine: str, device: str, precision: str, size: Size) -> Choice:
@@ -105,9 +112,7 @@ def batch_size(size: Size) -> int:
     return 64 if size[0] * size[1] <= 112 * 112 else 16
 
 
-def create(
-    choice: Choice, layers: Sequence[Layer], weights: Weights, preprocessing: Preprocessing
-) -> Engine:
+def create(choice: Choice, layers: Sequence[Layer], weights: Weights, preprocessing: Preprocessing) -> Engine:
     """Load the chosen engine with the tensors that the layers need."""
     if choice.name == "ncnn":
         from features.engines.winograd import WinogradEngine  # noqa: PLC0415 - may not be installed

@@ -34,7 +34,7 @@ class TorchEngine:
         path = max((layer.steps for layer in layers), key=len)
         keep_pre = frozenset(layer.step for layer in layers if layer.pre)
         self.modules = build(path, weights.tensors(path), keep_pre=keep_pre).eval().requires_grad_(False)
-        self.modules.to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.modules.to(self.device, self.dtype).to(memory_format=torch.channels_last)
         mean, std = weights.normalisation
         self.mean = torch.tensor(mean, device=self.device)[:, None, None]
         self.std = torch.tensor(std, device=self.device)[:, None, None]

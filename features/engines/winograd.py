@@ -10,7 +10,7 @@ Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ncnn
@@ -23,7 +23,7 @@ from features.engines.pytorch import child, pooled
 from features.images import Preprocessing
 from features.modules import build
 from features.network import Layer, Step
-from features.weights import Weights
+from features.weights import Array, Weights
 
 
 class WinogradEngine:
@@ -84,7 +84,7 @@ def _extract(extractor: ncnn.Extractor, blob: str) -> NDArray[np.float32]:
 
 
 def _load(
-    net: ncnn.Net, path: Sequence[Step], tensors: dict[str, torch.Tensor], keep_pre: frozenset[str]
+    net: ncnn.Net, path: Sequence[Step], tensors: Mapping[str, Array], keep_pre: frozenset[str]
 ) -> None:
     """Describe the steps in ncnn's text format and give it their weights.
 
@@ -116,6 +116,6 @@ def _load(
                 if step.kind == "conv":
                     file.write(bytes(4))  # tag 0: float32 follows
                     for name in step.tensors:
-                        file.write(tensors[name].numpy().tobytes())
+                        file.write(tensors[name].tobytes())
         if net.load_param_mem(text) or net.load_model(str(binary)):
             raise RuntimeError("ncnn refused the network")

@@ -1,0 +1,192 @@
+"""Penultimate's command line: it only parses, and calls.
+
+    python cli.py run                                    # every stage in order, without DVC
+    python cli.py extract --layer fc7 --layer pool5:avg
+    python cli.py train --head logreg -S 'heads.logreg.C=[0.1,1,10]'
+
+Nothing heavy is imported before a command runs: `--help` answers at once.
+"""
+
+import errno
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.project import Project
+
+HERE = Path(__file__).resolve().parent
+
+
+class Commands(click.Group):
+    """Lists commands in the order in which a user needs them; turns errors into sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Commands as they stand in this file."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command: exit 2 with one sentence for what the user can mend, 130 when interrupted."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("interrupted; what was finished is kept, run the command again to go on", code=130)
+        except ModuleNotFoundError as error:
+            if error.name and error.name.split(".")[0] in ("features", "pipeline"):
+                raise
+            _fail(f"{error.name} is not installed for {sys.executable}; run `make`, or use .venv/bin/python")
+        except OSError as error:
+            if error.errno not in OUTSIDE:
+                raise
+            _fail(f"{error.filename or 'a file'}: {error.strerror}; {OUTSIDE[error.errno]}")
+        except ValueError as error:
+            from features.errors import BadInput
+
+            if not isinstance(error, BadInput):
+                raise
+            _fail(str(error))
+
+
+OUTSIDE = {  # errors of the machine, and what to do about them
+    errno.EACCES: "make it readable and writable, or choose another folder with --project",
+    errno.EPERM: "make it readable and writable, or choose another folder with --project",
+    errno.EROFS: "this file system is read-only; copy the project elsewhere, or use --project",
+    errno.ENOTDIR: "a file stands where a folder is needed; move it away",
+    errno.EEXIST: "a file stands where a folder is needed; move it away",
+    errno.EISDIR: "a folder stands where a file is needed; move it away",
+    errno.ENOSPC: "free some space and run again; finished work is kept",
+    errno.EDQUOT: "free some of your quota and run again; finished work is kept",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n) and run again",
+}
+
+
+def _fail(sentence: str, *, code: int = 2) -> None:
+    click.echo(f"penultimate: {' '.join(sentence.split())}", err=True)
+    sys.exit(code)
+
+
+def project_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `-S` and `--project`, and pass it the opened project."""
+
+    @click.option(
+        "-S",
+        "--set-param",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a parameter for this run; repeatable. Quote it: -S 'extract.layers=[fc7]'.",
+    )
+    @click.option(
+        "--project",
+        "folder",
+        type=click.Path(path_type=Path),
+        default=HERE,
+        help="Folder with params.yaml, artifacts, metrics and report.  [default: the folder of cli.py]",
+    )
+    @functools.wraps(command)
+    def wrapped(overrides: tuple[str, ...], folder: Path, **options: Any) -> None:
+        from pipeline.project import Project
+
+        command(Project.open(folder, overrides), **options)
+
+    return wrapped
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option("0.1.0", prog_name="penultimate")
+def main() -> None:
+    """Run a frozen VGG16 over your images once; train and compare everything else on the cache.
+
+    \b
+    The whole pipeline:     dvc repro            (or, without DVC: python cli.py run)
+    Your own images:        python cli.py run -S dataset.name=folder -S dataset.root=/path/to/images
+    """
+
+
+@main.command()
+@click.option("--strict", is_flag=True, help="An image that has to be set aside is an error.")
+@project_options
+def prepare(project: "Project", strict: bool) -> None:
+    """List, check and split the images: artifacts/manifest.csv, problems.csv.
+
+    \b
+    python cli.py prepare
+    python cli.py prepare --strict -S dataset.name=folder -S dataset.root=/path/to/images
+    """
+    from pipeline.prepare import prepare
+
+    prepare(project, strict=strict)
+
+
+@main.command()
+@project_options
+def weights(project: "Project") -> None:
+    """Get and verify the network's weights: artifacts/weights.
+
+    \b
+    python cli.py weights
+    python cli.py weights -S 'weights.sources=[file]' -S weights.file=vgg16.safetensors
+    """
+    from pipeline.extraction import obtain_weights
+
+    obtain_weights(project)
+
+
+@main.command()
+@click.option(
+    "--layer", "names", multiple=True, help="A layer to make current; repeatable.  [default: extract.layers]"
+)
+@project_options
+def extract(project: "Project", names: tuple[str, ...]) -> None:
+    """Run the network over images it has not met: artifacts/features/<layer>.zarr.
+
+    \b
+    python cli.py extract
+    python cli.py extract --layer fc7 --layer conv5_3:avg
+    """
+    from features.network import parse_layer
+    from pipeline.extraction import extract
+
+    network = project.settings.weights.network
+    extract(project, [parse_layer(name, network) for name in names] or project.layers)
+
+
+@main.command()
+@click.option("--head", "names", multiple=True, help="A head to train; repeatable.  [default: all in heads:]")
+@project_options
+def train(project: "Project", names: tuple[str, ...]) -> None:
+    """Tune heads on the stores: artifacts/heads/<head>.
+
+    \b
+    python cli.py train
+    python cli.py train --head logreg -S 'heads.logreg.C=[0.1,1,10]'
+    """
+    from pipeline.train import train
+
+    for name in names or project.settings.heads.named():
+        train(project, name)
+
+
+@main.command()
+@click.option(
+    "--mode", "modes", multiple=True, help="A baseline to train; repeatable.  [default: finetune.modes]"
+)
+@project_options
+def finetune(project: "Project", modes: tuple[str, ...]) -> None:
+    """Train the network itself on the same split: artifacts/finetune/<mode>.
+
+    \b
+    python cli.py finetune
+    python cli.py finetune --mode full -S finetune.epochs=8
+    """
+    from pipeline.finetune import finetune
+
+    finetune(project, modes or project.settings.finetune.modes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The stages `weights` and `extract`: settings → weights → stores.
+
+python cli.py weights
+python cli.py extract --layer fc7
+"""
+
+import json
+from collections.abc import Sequence
+
+from features import store
+from features.engines import choose, is_current
+from features.errors import BadInput
+from features.extract import Extraction, Report
+from features.files import sha256_file, written_aside
+from features.images import Preprocessing
+from features.manifest import Manifest
+from features.network import Layer, gflops
+from features.weights import Weights
+from pipeline.datasets import source
+from pipeline.project import Project
+
+
+def obtain_weights(project: Project) -> None:
+    """Make `artifacts/weights` current; says which source served and what is not trained."""
+    settings = project.settings.weights
+    file = project.root / settings.file if settings.file else None
+    asked = settings.model_dump(mode="json")
+    with project.writing(project.weights_folder) as scratch:
+        if _weights_are_current(project):
+            print(f"weights: {project.weights_folder} current, nothing to do")
+            return
+        from features import sources  # noqa: PLC0415 - imports torch
+
+        request = sources.Request(settings.network, settings.sources, file, settings.sha256, settings.seed)
+        obtained = sources.obtain(request, project.cache_root)
+        sources.write(obtained, project.weights_folder, scratch, asked)
+    untrained = [name for name, origin in obtained.origins.items() if origin == "untrained"]
+    note = f"; UNTRAINED (He-initialised): {', '.join(untrained)}" if untrained else ""
+    print(f"weights: {settings.network} from {obtained.source['source']}{note}")
+
+
+def _weights_are_current(project: Project) -> bool:
+    try:
+        current = project.read_weights()
+    except BadInput:
+        return False
+    if not current.file.exists():
+        return False
+    if current.provenance["source"] != "file":
+        return True
+    file = project.root / str(project.settings.weights.file)
+    return file.exists() and sha256_file(file) == current.provenance["sha256"]
+
+
+def extraction(project: Project, manifest: Manifest, layers: Sequence[Layer]) -> Extraction:
+    """Put together what determines the activations of these layers."""
+    settings = project.settings.extract
+    opened = project.read_weights()
+    images = source(project.settings.dataset.name, project.dataset_root)
+    preprocessing = Preprocessing(project.image_size, images.crop, *opened.normalisation)
+    choice = choose(settings.engine, project.settings.device, settings.precision, project.image_size)
+    return Extraction(
+        manifest, images, layers, opened, preprocessing, choice, settings.dtype, project.cache_root
+    )
+
+
+def extract(project: Project, layers: Sequence[Layer]) -> Report | None:
+    """Make the stores of these layers current; returns None where they already were.
+
+    Raises
+    ------
+    BadInput
+        See `features.extract.Extraction.fill`; also where `prepare` or `weights` has to run first.
+    """
+    manifest, weights = project.read_manifest(), project.read_weights()
+    with project.writing(project.features) as scratch:
+        stale = [layer for layer in layers if not _is_current(project, manifest, weights, layer)]
+        if not stale:
+            print(f"extract: {', '.join(layer.name for layer in layers)} current, nothing to do")
+            return None
+        plan = extraction(project, manifest, layers)
+        _announce(plan)
+        report = plan.fill()
+        for layer in stale:
+            plan.publish(layer, project.features, scratch, project.parameters())
+            print(f"extract: {layer.name} → {project.features / layer.stem}.zarr", flush=True)
+        _sweep(project, manifest)
+        _record(project, plan, report)
+    return report
+
+
+def _announce(plan: Extraction) -> None:
+    height, width = plan.preprocessing.size
+    deepest = max((layer.steps for layer in plan.layers), key=len)
+    work = gflops(deepest, plan.preprocessing.size)
+    print(
+        f"extract: device {plan.choice.device}, engine {plan.choice.name} {plan.choice.precision} "
+        f"({plan.choice.why}), images {height} × {width}, {work:.2f} GFLOP each",
+        flush=True,
+    )
+
+
+def _is_current(project: Project, manifest: Manifest, weights: Weights, layer: Layer) -> bool:
+    """Whether the published store is of this manifest, these settings, weights and numerics.
+
+    Decided without torch, so that having nothing to do costs no time.
+    """
+    try:
+        attributes = project.store(layer, manifest).attributes
+    except BadInput:
+        return False
+    return attributes["tensors"] == weights.fingerprint(layer.steps) and is_current(attributes["numerics"])
+
+
+def _sweep(project: Project, manifest: Manifest) -> None:
+    """Remove stores of layers that the settings no longer name and that no longer fit."""
+    for path in sorted(project.features.glob("*.zarr")):
+        try:
+            opened = store.FeatureStore.open(path)
+            stale = opened.attributes["manifest"] != manifest.digest
+            stale |= opened.attributes["parameters"] != project.parameters()
+        except ValueError:
+            stale = True
+        if stale:
+            store.delete(path)
+            print(f"extract: removed {path}, which other settings had made")
+
+
+def _record(project: Project, plan: Extraction, report: Report) -> None:
+    """Write `artifacts/extract.json`.
+
+    `computed_seconds` is what the activations of each layer cost when they were
+    computed, whenever that was: the price that a comparison has to count.
+    """
+    rate = report.run_through_network / report.seconds if report.seconds else 0.0
+    record = {
+        "images": report.images,
+        "images_run_through_network": report.run_through_network,
+        "seconds": round(report.seconds, 3),
+        "images_per_second": round(rate, 2),
+        "engine": plan.choice.numerics,
+        "device": plan.choice.device,
+        "image_size": list(plan.preprocessing.size),
+        "computed_seconds": {layer.name: round(plan.seconds(layer), 3) for layer in plan.layers},
+    }
+    with written_aside(project.extract_record) as aside:
+        aside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    print(
+        f"extract: {report.run_through_network} of {report.images} images went through the network "
+        f"in {report.seconds:.1f} s ({rate:.1f} images/s)"
+    )

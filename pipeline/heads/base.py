@@ -1,0 +1,106 @@
+"""What every head is: a scikit-learn classifier whose fitted state is plain arrays.
+
+for point, head in LogReg.path(X, y, {"C": [0.1, 1.0]}):
+    scores = head.decision_function(X_validation)
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import ParameterGrid
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+Array = NDArray[Any]
+Point = dict[str, Any]  # one point of a grid: parameter → value
+
+
+class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Base of all heads.
+
+    A subclass names its fitted arrays in `state`, fits them in `_fit` and scores
+    with them in `_scores`, so that saving and loading need nothing else.
+
+    Attributes
+    ----------
+    classes_ : (n_classes,) array
+        The labels seen in `fit`, sorted.
+    converged_ : bool
+        Whether the solver reached its tolerance.
+    """
+
+    state: ClassVar[tuple[str, ...]] = ()
+    converged_: bool = True
+
+    def fit(self, X: Array, y: Array) -> Self:
+        """Fit on (n, d) features and (n,) labels; returns self.
+
+        Raises
+        ------
+        ValueError
+            For NaN or infinite features and for a single class.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"{type(self).__name__} needs at least two classes, got 1 class")
+        self._fit(X, numbers)
+        return self
+
+    def decision_function(self, X: Array) -> Array:
+        """Score (n, d) features: (n, n_classes), softmax of it are uncalibrated probabilities."""
+        check_is_fitted(self, self.state)
+        return self._scores(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
+
+    def predict_proba(self, X: Array) -> Array:
+        """Probabilities (n, n_classes), not calibrated (see `pipeline.calibration`)."""
+        return np.asarray(softmax(self.decision_function(X), axis=1))
+
+    def predict(self, X: Array) -> Array:
+        """Most likely label per row, (n,)."""
+        return np.asarray(self.classes_[self.decision_function(X).argmax(axis=1)])
+
+    def _fit(self, X: Array, y: Array) -> None:
+        raise NotImplementedError
+
+    def _scores(self, X: Array) -> Array:
+        raise NotImplementedError
+
+    @classmethod
+    def path(cls, X: Array, y: Array, grid: Mapping[str, Any]) -> Iterator[tuple[Point, Self]]:
+        """Fit every point of a grid; heads that can share work between points override this.
+
+        Parameters
+        ----------
+        X, y : (n, d) float32 features and (n,) labels of the train rows
+        grid : mapping
+            Lists are axes of the grid, other values are the same at every point.
+        """
+        fixed = {name: value for name, value in grid.items() if not is_axis(value)}
+        axes = {name: value for name, value in grid.items() if is_axis(value)}
+        for point in ParameterGrid(axes):
+            yield point, cls(**fixed, **point).fit(X, y)
+
+    def arrays(self) -> dict[str, Array]:
+        """The fitted state: everything that scoring needs."""
+        return {name: np.ascontiguousarray(getattr(self, name)) for name in self.state}
+
+    def restore(self, arrays: Mapping[str, Array], classes: Sequence[Any]) -> Self:
+        """Put a fitted state back; returns self, ready to score."""
+        for name in self.state:
+            setattr(self, name, arrays[name])
+        self.classes_ = np.asarray(classes)
+        return self
+
+
+def is_axis(value: object) -> bool:
+    """Whether a grid's value lists several to try."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def two_columns(scores: Array) -> Array:
+    """One score for the second of two classes, (n,) → (n, 2), with the same odds under softmax."""
+    return np.stack([-scores / 2, scores / 2], axis=1)

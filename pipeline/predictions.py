@@ -1,0 +1,51 @@
+"""What a method says of the test rows: the only thing a comparison looks at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import BadInput
+from features.files import written_aside
+from features.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Calibrated probabilities of the test rows, in manifest order.
+
+    Attributes
+    ----------
+    id : (n,) str
+    label : (n,) int32, positions in `classes`
+    proba : (n, n_classes) float32
+    classes : (n_classes,) str
+    """
+
+    id: NDArray[np.str_]
+    label: NDArray[np.int32]
+    proba: NDArray[np.float32]
+    classes: NDArray[np.str_]
+
+    @classmethod
+    def of_test(cls, manifest: Manifest, proba: NDArray[Any]) -> "Predictions":
+        """Join probabilities with the manifest's test rows."""
+        test = manifest.where("test")
+        ids = np.array([manifest.rows[number].id for number in test])
+        return cls(ids, manifest.labels[test], proba.astype(np.float32), np.array(manifest.classes))
+
+    def write(self, path: Path) -> None:
+        """Write an .npz file that opens without pickle."""
+        with written_aside(path) as aside, aside.open("wb") as file:
+            np.savez_compressed(file, **vars(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "Predictions":
+        """Read an .npz file; never unpickles. BadInput where it is damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                return cls(content["id"], content["label"], content["proba"], content["classes"])
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInput(f"{path} is no predictions file ({error}); train that method again") from error
