@@ -188,5 +188,78 @@ def finetune(project: "Project", modes: tuple[str, ...]) -> None:
     finetune(project, modes or project.settings.finetune.modes)
 
 
+@main.command()
+@project_options
+def compare(project: "Project") -> None:
+    """Compare all methods on the test rows: metrics.json, artifacts/predictions.
+
+    \b
+    python cli.py compare
+    """
+    from pipeline.compare import compare
+    from pipeline.results import results
+
+    compare(project)
+    results(project)
+
+
+@main.command()
+@project_options
+def report(project: "Project") -> None:
+    """Write the page people look at: report/index.html.
+
+    \b
+    python cli.py report
+    """
+    from pipeline.report import report
+
+    report(project)
+    click.echo(f"report: {project.report}")
+
+
+@main.command()
+@project_options
+def results(project: "Project") -> None:
+    """Show the last comparison's table again.
+
+    \b
+    python cli.py results
+    """
+    from pipeline.results import results
+
+    results(project)
+
+
+@main.command()
+@click.option("--strict", is_flag=True, help="An image that has to be set aside is an error.")
+@project_options
+def run(project: "Project", strict: bool) -> None:
+    """Run every stage in order, without DVC; what is current is not run again.
+
+    \b
+    python cli.py run
+    python cli.py run -S dataset.name=folder -S dataset.root=/path/to/images
+    """
+    from pipeline.extraction import extract, obtain_weights
+    from pipeline.prepare import prepare
+    from pipeline.train import train
+
+    prepare(project, strict=strict)
+    obtain_weights(project)
+    extract(project, project.layers)
+    for head in project.settings.heads.named():
+        train(project, head)
+
+    from pipeline.compare import compare
+    from pipeline.finetune import finetune
+    from pipeline.report import report
+    from pipeline.results import results
+
+    finetune(project, project.settings.finetune.modes)
+    compare(project)
+    report(project)
+    results(project)
+
+
 if __name__ == "__main__":
     main()

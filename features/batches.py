@@ -15,6 +15,7 @@ AHEAD = 2  # batches beyond the one in use: memory stays flat
 DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
 
 Pixels = NDArray[np.uint8]  # (n, H, W, 3)
+Numbers = Sequence[int] | NDArray[np.intp]  # of manifest rows
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Decoder:
     source: ImageSource
     preprocessing: Preprocessing
 
-    def batch(self, numbers: Sequence[int], padded_to: int = 0) -> Pixels:
+    def batch(self, numbers: Numbers, padded_to: int = 0) -> Pixels:
         """Decode rows `numbers` into (n, H, W, 3) uint8, padded with zero images to `padded_to`."""
         pixels = np.zeros((max(len(numbers), padded_to), *self.preprocessing.size, 3), np.uint8)
         for position, number in enumerate(numbers):
@@ -33,7 +34,7 @@ class Decoder:
             pixels[position] = self.preprocessing.pixels(self.source.image(row.path, row.sha256))
         return pixels
 
-    def batches(self, numbers: Iterable[Sequence[int]], padded_to: int = 0) -> Iterator[Pixels]:
+    def batches(self, numbers: Iterable[Numbers], padded_to: int = 0) -> Iterator[Pixels]:
         """Decode several batches on threads, in order, at most `AHEAD` in advance."""
         with ThreadPoolExecutor(DECODERS) as pool:
             waiting: deque[Future[Pixels]] = deque()

@@ -80,6 +80,31 @@ class Project:
         """The page people look at."""
         return self.root / "report" / "index.html"
 
+    @property
+    def predictions(self) -> Path:
+        """One `.npz` per method: see `pipeline.predictions`."""
+        return self.artifacts / "predictions"
+
+    @property
+    def plots(self) -> Path:
+        """Tables that `dvc plots` draws."""
+        return self.artifacts / "plots"
+
+    @property
+    def comparison(self) -> Path:
+        """Everything that was compared: see `pipeline.compare.Line`."""
+        return self.artifacts / "comparison.json"
+
+    @property
+    def costs(self) -> Path:
+        """Seconds and parameters per method."""
+        return self.artifacts / "costs.json"
+
+    @property
+    def metrics(self) -> Path:
+        """What DVC compares between revisions."""
+        return self.root / "metrics.json"
+
     def head_folder(self, head: str) -> Path:
         """One folder per method of this head, in it `card.json`, `head.safetensors`, …."""
         return self.artifacts / "heads" / head

@@ -91,7 +91,7 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         "trials": len(tuned.trials),
         "trials_not_converged": sum(not trial.converged for trial in tuned.trials),
         "seconds": round(seconds, 3),
-        "trainable_parameters": _parameters(tuned),
+        "trainable_parameters": tuned.classifier.head.trained_parameters,
         "versions": {package: version(package) for package in ("scikit-learn", "numpy", "scipy")},
     }
     with written_aside(folder, scratch=scratch) as aside:
@@ -107,10 +107,6 @@ def _rows(store: FeatureStore | None, manifest: Manifest, split: str) -> Rows:
     numbers = manifest.where(split)
     X = store.rows(numbers) if store else np.zeros((len(numbers), 1), np.float32)
     return Rows(X, manifest.labels[numbers])
-
-
-def _parameters(tuned: Tuned) -> int:
-    return sum(array.size for array in tuned.classifier.head.arrays().values())
 
 
 def _write_trials(path: Path, tuned: Tuned) -> None:

@@ -33,6 +33,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
     """
 
     state: ClassVar[tuple[str, ...]] = ()
+    given: ClassVar[tuple[str, ...]] = ()  # of these, what is copied from the train rows, not learned
     converged_: bool = True
 
     def fit(self, X: Array, y: Array) -> Self:
@@ -87,6 +88,11 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
     def arrays(self) -> dict[str, Array]:
         """The fitted state: everything that scoring needs."""
         return {name: np.ascontiguousarray(getattr(self, name)) for name in self.state}
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers were learned."""
+        return sum(array.size for name, array in self.arrays().items() if name not in self.given)
 
     def restore(self, arrays: Mapping[str, Array], classes: Sequence[Any]) -> Self:
         """Put a fitted state back; returns self, ready to score."""

@@ -25,6 +25,7 @@ class KNN(Head):
     """
 
     state: ClassVar[tuple[str, ...]] = ("rows_", "numbers_")
+    given: ClassVar[tuple[str, ...]] = ("rows_", "numbers_")
 
     def __init__(self, k: int = 5) -> None:
         self.k = k

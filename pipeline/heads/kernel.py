@@ -33,6 +33,7 @@ class RbfSVM(Head):
     """
 
     state: ClassVar[tuple[str, ...]] = ("support_", "dual_", "intercept_", "gamma_")
+    given: ClassVar[tuple[str, ...]] = ("support_", "gamma_")
 
     def __init__(self, C: float = 1.0, gamma: float = 1.0) -> None:
         self.C = C
@@ -85,7 +86,7 @@ def squared_distances(A: Array, B: Array) -> Array:
     """‖a − b‖² for all rows, (n, m) float64."""
     A, B = A.astype(np.float64), B.astype(np.float64)
     squares = (A**2).sum(1)[:, None] - 2 * (A @ B.T) + (B**2).sum(1)
-    return np.maximum(squares, 0)
+    return np.asarray(np.maximum(squares, 0))
 
 
 def _pairwise(dual_coef: Array, n_support: Array) -> Array:
@@ -114,4 +115,4 @@ def votes(pairs: Array, n_classes: int) -> Array:
         count[:, j] += score <= 0
         confidence[:, i] += score
         confidence[:, j] -= score
-    return count + confidence / (3 * (np.abs(confidence) + 1))
+    return np.asarray(count + confidence / (3 * (np.abs(confidence) + 1)))

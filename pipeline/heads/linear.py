@@ -84,7 +84,7 @@ class LinearHead(Head):
         return 1
 
     def _scores(self, X: Array) -> Array:
-        return X @ self.coef_.T.astype(X.dtype) + self.intercept_.astype(X.dtype)
+        return np.asarray(X @ self.coef_.T.astype(X.dtype) + self.intercept_.astype(X.dtype))
 
 
 class LogReg(LinearHead):

@@ -37,7 +37,7 @@ class Normalisation:
             return (X - self.mean) / self.scale
         if self.kind == "l2":
             lengths = np.linalg.norm(X, axis=1, keepdims=True)
-            return X / np.where(lengths > 0, lengths, 1)
+            return X / np.where(lengths > 0, lengths, np.float32(1)).astype(np.float32)
         return X
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,47 @@
+# make        environment, then the whole pipeline; ends with a table of results
+# make test   environment, then the tests
+# make lint   style, types
+# make bench  benchmarks, each prints a ratio
+# make clean  remove the environment; artifacts and caches stay
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+# On PATH, since DVC runs `python` and would otherwise find the system's
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# The checkout decides what is imported, not what else lies in the user's environment
+unexport PYTHONPATH
+unexport PYTHONHOME
+
+.PHONY: all pipeline test lint bench clean
+.DELETE_ON_ERROR:
+
+all: pipeline
+
+pipeline: $(VENV)/.installed
+	@if git rev-parse --git-dir >/dev/null 2>&1; then dvc repro; else python cli.py run; fi
+	@python cli.py results
+
+test: $(VENV)/.installed
+	pytest
+
+lint: $(VENV)/.installed
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(VENV)/.installed
+	python -m benchmarks.engines
+
+clean:
+	rm -rf $(VENV)
+
+# A stamp, written last: an interrupted installation is repeated.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "make: Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1); name another one: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: this Python has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,252 @@
+"""All methods on the same test rows, side by side.
+
+    python cli.py compare
+
+Writes `metrics.json` (what an identical run repeats to the digit),
+`artifacts/costs.json` (what it cost), `artifacts/comparison.json` (everything,
+for the report), `artifacts/predictions/<method>.npz` and `artifacts/plots/`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.errors import BadInput
+from features.files import written_aside
+from features.manifest import Manifest, write_csv
+from pipeline import finetune, statistics
+from pipeline.predictions import Predictions
+from pipeline.project import Project, read_json
+from pipeline.train import inputs, method_folder, method_name
+
+BASELINES = "finetune."  # how the names of fine-tuned methods begin
+DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
+
+
+@dataclass(frozen=True)
+class Method:
+    """A trained method, as it stands in its folder."""
+
+    name: str  # pool5.logreg, finetune.full, majority
+    card: Mapping[str, Any]
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the comparison; differences are from the baseline, None where there is none.
+
+    Attributes
+    ----------
+    seconds : float
+        What the method cost beyond extraction: tuning, or fine-tuning.
+    extraction_seconds : float
+        What computing its features cost, when they were computed.
+    """
+
+    method: str
+    weights: str
+    validation_top1: float
+    validation_log_loss: float
+    top1: float
+    low: float
+    high: float
+    macro_f1: float
+    log_loss: float
+    brier: float
+    calibration_error: float
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    p_value: float | None
+    seconds: float
+    extraction_seconds: float
+    trials: int
+    trainable_parameters: int
+    converged: bool
+    chosen: str
+
+
+def compare(project: Project) -> list[Line]:
+    """Compare every method that the settings name.
+
+    Raises
+    ------
+    BadInput
+        Where one has to be trained first, or was trained on something else.
+    """
+    manifest = project.read_manifest()
+    methods = [*_heads(project, manifest), *_baselines(project, manifest)]
+    lines = _lines(project, methods)
+    with project.writing(project.comparison) as scratch:
+        with written_aside(project.predictions, scratch=scratch) as aside:
+            aside.mkdir()
+            for method in methods:
+                method.predictions.write(aside / f"{method.name.replace(':', '-')}.npz")
+        with written_aside(project.plots, scratch=scratch) as aside:
+            aside.mkdir()
+            _write_plots(aside, lines, methods)
+        _write_json(
+            project.comparison, {"test_images": _count(methods), "lines": [asdict(line) for line in lines]}
+        )
+        _write_json(project.costs, {line.method: _cost(line) for line in lines})
+        _write_json(project.metrics, {line.method: _metrics(line) for line in lines})
+    return lines
+
+
+def _heads(project: Project, manifest: Manifest) -> list[Method]:
+    methods = []
+    for head in project.settings.heads.named():
+        for layer in (None,) if head == "majority" else project.layers:
+            folder, name = method_folder(project, head, layer), method_name(head, layer)
+            if not (folder / "card.json").exists():
+                raise BadInput(f"{name} is not trained; run `python cli.py train --head {head}` first")
+            card = read_json(folder / "card.json")
+            if card["inputs"] != inputs(project, head, layer, manifest):
+                raise BadInput(
+                    f"{name} was trained with other settings or features; "
+                    f"run `python cli.py train --head {head}` first"
+                )
+            methods.append(Method(name, card, Predictions.read(folder / "predictions.npz")))
+    return methods
+
+
+def _baselines(project: Project, manifest: Manifest) -> list[Method]:
+    methods = []
+    for mode in project.settings.finetune.modes:
+        card = finetune.card(project, mode)
+        if card["inputs"] != finetune.inputs(project, manifest, mode):
+            raise BadInput(
+                f"finetune.{mode} was trained with other settings or images; "
+                f"run `python cli.py finetune --mode {mode}` first"
+            )
+        predictions = Predictions.read(project.finetune_folder(mode) / "predictions.npz")
+        methods.append(Method(f"finetune.{mode}", card, predictions))
+    return methods
+
+
+def _count(methods: Sequence[Method]) -> int:
+    return len(methods[0].predictions.label)
+
+
+def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
+    if not methods:
+        raise BadInput("there is nothing to compare: `heads` and `finetune.modes` are both empty")
+    settings = project.settings.compare
+    correct = {m.name: m.predictions.proba.argmax(axis=1) == m.predictions.label for m in methods}
+    baseline = correct.get(f"finetune.{settings.baseline}")
+    others = [m.name for m in methods if m.name != f"finetune.{settings.baseline}"]
+    p_values: dict[str, float] = {}
+    if baseline is not None:
+        raw = [statistics.mcnemar(correct[name], baseline) for name in others]
+        p_values = dict(zip(others, statistics.holm(raw), strict=True))
+    spent = read_json(project.extract_record)["computed_seconds"] if project.extract_record.exists() else {}
+    lines = []
+    for method in methods:
+        p, card = method.predictions, method.card
+        top1 = statistics.accuracy(correct[method.name])
+        difference: tuple[float | None, float | None, float | None] = (None, None, None)
+        if baseline is not None and method.name in p_values:
+            difference = statistics.paired_difference(
+                correct[method.name], baseline, resamples=settings.resamples, seed=settings.seed
+            )
+        lines.append(
+            Line(
+                method.name,
+                card["weights"],
+                card["validation"]["top1"],
+                card["validation"]["log_loss"],
+                *top1,
+                statistics.macro_f1(p.proba.argmax(axis=1), p.label, len(p.classes)),
+                statistics.log_loss(p.proba, p.label),
+                statistics.brier(p.proba, p.label),
+                statistics.calibration_error(p.proba, p.label),
+                *difference,
+                p_values.get(method.name),
+                card["seconds"],
+                spent.get(card.get("layer"), 0.0) if card["weights"] != "none" else 0.0,
+                card.get("trials", card.get("runs", 1)),
+                card["trainable_parameters"],
+                card.get("converged", True),
+                ", ".join(f"{key} {value}" for key, value in card["chosen"].items()),
+            )
+        )
+    return lines
+
+
+def _metrics(line: Line) -> dict[str, Any]:
+    return {
+        "top1": round(line.top1, DECIMALS),
+        "low": round(line.low, DECIMALS),
+        "high": round(line.high, DECIMALS),
+        "log_loss": round(line.log_loss, DECIMALS),
+        "weights": line.weights,
+    }
+
+
+def _cost(line: Line) -> dict[str, Any]:
+    return {
+        "seconds": line.seconds,
+        "extraction_seconds": line.extraction_seconds,
+        "trials": line.trials,
+        "seconds_per_trial": round(line.seconds / line.trials, 3),
+        "trainable_parameters": line.trainable_parameters,
+    }
+
+
+def _write_plots(folder: Path, lines: Sequence[Line], methods: Sequence[Method]) -> None:
+    """Write what `dvc plots` draws: accuracies with intervals, and the confusions of two methods."""
+    write_csv(
+        folder / "accuracy.csv",
+        ("method", "top1", "low", "high", "weights"),
+        [(line.method, line.top1, line.low, line.high, line.weights) for line in lines],
+    )
+    head, baseline = best_head(lines), baseline_of(lines)
+    named = {method.name: method.predictions for method in methods}
+    for title, line in (("confusion_head", head), ("confusion_baseline", baseline)):
+        predictions = named[line.method] if line else None
+        rows: list[tuple[str, str]] = []
+        if predictions is not None:
+            answers = predictions.classes[predictions.proba.argmax(axis=1)]
+            rows = list(zip(predictions.classes[predictions.label].tolist(), answers.tolist(), strict=True))
+        write_csv(folder / f"{title}.csv", ("actual", "predicted"), rows)
+
+
+def best_head(lines: Sequence[Line], *, control: bool = False) -> Line | None:
+    """The head on frozen features that validation rows choose: choosing by test rows would flatter it.
+
+    With `control`, the best of those that use no network instead.
+    """
+    heads = [line for line in lines if not line.method.startswith(BASELINES)]
+    heads = [line for line in heads if (line.weights == "none") == control]
+    return max(heads, key=lambda line: (line.validation_top1, -line.validation_log_loss), default=None)
+
+
+def baseline_of(lines: Sequence[Line]) -> Line | None:
+    """The method that differences are taken from: the one that has none itself."""
+    with_baseline = any(line.difference is not None for line in lines)
+    alone = [line for line in lines if line.method.startswith(BASELINES) and line.difference is None]
+    return alone[0] if alone and (with_baseline or len(lines) == len(alone)) else None
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_lines(project: Project) -> tuple[list[Line], int]:
+    """Read the last comparison: its lines, and the number of test images."""
+    if not project.comparison.exists():
+        raise BadInput(f"there is no {project.comparison}; run `python cli.py compare` first")
+    content = read_json(project.comparison)
+    return [Line(**line) for line in content["lines"]], int(content["test_images"])
+
+
+def confusion_of(project: Project, method: str) -> tuple[np.ndarray[Any, Any], list[str]]:
+    """Counts (true, predicted) of one method, and the classes' names."""
+    p = Predictions.read(project.predictions / f"{method.replace(':', '-')}.npz")
+    return statistics.confusion(p.proba.argmax(axis=1), p.label, len(p.classes)), p.classes.tolist()

@@ -1,0 +1,87 @@
+"""The page people look at: `report/index.html`, one file that needs nothing else.
+
+python cli.py report
+"""
+
+import csv
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from features.errors import BadInput
+from features.files import written_aside
+from pipeline import plots
+from pipeline.compare import baseline_of, best_head, confusion_of, read_lines
+from pipeline.project import Project, read_json
+from pipeline.results import cells, verdict
+
+PROBLEMS_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG, its title, and what it shows in words."""
+
+    title: str
+    words: str
+    svg: Markup
+
+
+def report(project: Project) -> None:
+    """Write the report of the last comparison; BadInput where `compare` has to run first."""
+    lines, test_images = read_lines(project)
+    lines = sorted(lines, key=lambda line: -line.top1)
+    for needed, command in ((project.dataset_record, "prepare"), (project.extract_record, "extract")):
+        if not needed.exists():
+            raise BadInput(f"there is no {needed}; run `python cli.py {command}` first")
+    baseline = baseline_of(lines)
+    environment = Environment(
+        loader=PackageLoader("pipeline"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    problems = _problems(project)
+    page = environment.get_template("report.html").render(
+        verdict=verdict(lines, test_images),
+        lines=lines,
+        cells={line.method: cells(line, with_difference=baseline is not None) for line in lines},
+        baseline=baseline,
+        test_images=test_images,
+        pictures=_pictures(project),
+        dataset=read_json(project.dataset_record),
+        weights=read_json(project.weights_folder / "provenance.json"),
+        extraction=read_json(project.extract_record),
+        problems=problems[:PROBLEMS_SHOWN],
+        problem_count=len(problems),
+    )
+    with written_aside(project.report) as aside:
+        aside.write_text(page, "utf-8")
+
+
+def _pictures(project: Project) -> list[Picture]:
+    lines, test_images = read_lines(project)
+    # Markup: matplotlib escapes the names it draws
+    found = [
+        Picture(
+            "Accuracy of all methods",
+            f"Top-1 accuracy on {test_images} test images with 95 % intervals. "
+            "Hollow: a layer with untrained weights. Grey: controls without a network.",
+            Markup(plots.accuracies(lines)),  # noqa: S704
+        )
+    ]
+    for line in (best_head(lines), baseline_of(lines)):
+        if line:
+            table, classes = confusion_of(project, line.method)
+            found.append(
+                Picture(
+                    f"Confusion: {line.method}",
+                    f"Test images by true and predicted class; {int(table.trace())} of {int(table.sum())} are right.",
+                    Markup(plots.confusion(table, classes)),  # noqa: S704
+                )
+            )
+    return found
+
+
+def _problems(project: Project) -> list[dict[str, Any]]:
+    with project.problems.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
