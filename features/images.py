@@ -25,7 +25,7 @@ from features.errors import BadInput
 from features.network import PIXELS_SIZE, Size
 
 # An explicit list: Pillow would otherwise also open EPS, which starts Ghostscript.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "MPO")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 EXTENSIONS = frozenset(
     [
         ".jpg",

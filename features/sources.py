@@ -20,6 +20,7 @@ He et al., Delving Deep into Rectifiers, arXiv:1502.01852 (initialisation).
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -207,7 +208,9 @@ def read_tensors(file: Path) -> dict[str, Array]:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="np") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read is refused below
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise BadInput(f"{file} cannot be read as weights: {_first_line(error)}") from error
     except Exception as error:

@@ -166,10 +166,9 @@ def _publish(run: Path, target: Path, scratch: Path) -> None:
 def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any], run: Path) -> None:
     """Train from the start to the last epoch, keep the best epoch, predict the test rows once."""
     settings = project.settings.finetune
-    if settings.batch_size > len(manifest.where("train")):
-        raise BadInput(
-            f"finetune.batch_size is {settings.batch_size}, but there are {len(manifest.where('train'))} train images"
-        )
+    images = len(manifest.where("train"))
+    if settings.batch_size > images:
+        raise BadInput(f"finetune.batch_size is {settings.batch_size}, but there are {images} train images")
     started = time.monotonic()
     top = top_layer(project)
     plan = extraction(project, manifest, [top])
@@ -183,7 +182,7 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
     model.to(device).to(memory_format=torch.channels_last)
     print(
         f"finetune: {mode} on {device}, new output layer on {top.name}, {_parameters(model):,} parameters, "
-        f"{settings.epochs} epochs of {len(manifest.where('train'))} images",
+        f"{settings.epochs} epochs of {images} images",
         flush=True,
     )
     decoder = Decoder(manifest, plan.source, plan.preprocessing)
@@ -205,7 +204,7 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
         "temperature": T,
         "classes": list(manifest.classes),
         "runs": 1,
-        "images_seen": settings.epochs * len(manifest.where("train")),
+        "images_seen": settings.epochs * images,
         "seconds": round(time.monotonic() - started, 3),
         "trainable_parameters": _parameters(model),
         "device": str(device),

@@ -170,7 +170,8 @@ def _check_classes(manifest: Manifest, dataset: Dataset, listed: Listing) -> Non
                 remedy = (
                     f"put some into the folder {split}"
                     if split in listed.given_splits
-                    else f"add images, change dataset.seed ({dataset.seed}) or the fractions, or give split folders"
+                    else f"add images, change dataset.seed ({dataset.seed}) or the fractions, "
+                    "or give split folders"
                 )
                 raise BadInput(f"class {label!r} has {total} images and none of them in {split}; {remedy}")
 

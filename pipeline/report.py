@@ -72,10 +72,11 @@ def _pictures(project: Project) -> list[Picture]:
     for line in (best_head(lines), baseline_of(lines)):
         if line:
             table, classes = confusion_of(project, line.method)
+            right, total = int(table.trace()), int(table.sum())
             found.append(
                 Picture(
                     f"Confusion: {line.method}",
-                    f"Test images by true and predicted class; {int(table.trace())} of {int(table.sum())} are right.",
+                    f"Test images by true and predicted class; {right} of {total} are right.",
                     Markup(plots.confusion(table, classes)),  # noqa: S704
                 )
             )

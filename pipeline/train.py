@@ -112,9 +112,17 @@ def _rows(store: FeatureStore | None, manifest: Manifest, split: str) -> Rows:
 def _write_trials(path: Path, tuned: Tuned) -> None:
     names = list(tuned.chosen.point)
     columns = ("normalisation", *names, "validation_top1", "validation_log_loss", "converged")
-    write_csv(path, columns, [
-        (t.normalisation, *(t.point[name] for name in names), t.top1, t.log_loss, t.converged) for t in tuned.trials
-    ])  # fmt: skip
+    rows = [
+        (
+            trial.normalisation,
+            *(trial.point[name] for name in names),
+            trial.top1,
+            trial.log_loss,
+            trial.converged,
+        )
+        for trial in tuned.trials
+    ]
+    write_csv(path, columns, rows)
 
 
 def _say(name: str, card: dict[str, Any], tuned: Tuned) -> None:

@@ -37,6 +37,7 @@ class LinearHead(Head):
     """
 
     state: ClassVar[tuple[str, ...]] = ("coef_", "intercept_")
+    jobs: ClassVar[int] = 1  # processes that share a path: the solver uses all cores by itself
 
     def __init__(self, C: float = 1.0) -> None:
         self.C = C
@@ -45,29 +46,22 @@ class LinearHead(Head):
     def path(cls, X: Array, y: Array, grid: Mapping[str, Any]) -> Iterator[tuple[Point, Self]]:
         """Fit every C on the same rotated features (see `Head.path`)."""
         Z, back = rotated(X)
-        heads = [cls(C) for C in grid["C"]]
-        # Threads: the solvers release the interpreter's lock, and Z is shared.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `converged_` says it
-            Parallel(n_jobs=cls._jobs(), prefer="threads")(
-                delayed(head._fit_rotated)(Z, y, back) for head in heads
-            )
-        for head in heads:
-            yield {"C": head.C}, head
+        heads = (cls(C) for C in grid["C"])
+        yield from Parallel(n_jobs=cls.jobs)(delayed(head._fitted)(Z, y, back) for head in heads)
 
     def _fit(self, X: Array, y: Array) -> None:
-        Z, back = rotated(X)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self._solve(Z, y, back)
+        self._solve(*rotated(X), y)
 
-    def _fit_rotated(self, Z: Array, y: Array, back: Array | None) -> None:
+    def _fitted(self, Z: Array, y: Array, back: Array | None) -> tuple[Point, Self]:
         self.classes_, numbers = np.unique(y, return_inverse=True)
         self.n_features_in_ = Z.shape[1] if back is None else back.shape[1]
-        self._solve(Z, numbers, back)
+        self._solve(Z, back, numbers)
+        return {"C": self.C}, self
 
-    def _solve(self, Z: Array, y: Array, back: Array | None) -> None:
-        model = self._model().fit(Z, y)
+    def _solve(self, Z: Array, back: Array | None, y: Array) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # `converged_` says it
+            model = self._model().fit(Z, y)
         self.converged_ = bool(np.max(model.n_iter_) < MAX_ITERATIONS)
         self.coef_, self.intercept_ = model.coef_, model.intercept_
         if len(self.coef_) == 1:  # two classes: scikit-learn fits one score
@@ -78,10 +72,6 @@ class LinearHead(Head):
 
     def _model(self) -> Any:
         raise NotImplementedError
-
-    @classmethod
-    def _jobs(cls) -> int:
-        return 1
 
     def _scores(self, X: Array) -> Array:
         return np.asarray(X @ self.coef_.T.astype(X.dtype) + self.intercept_.astype(X.dtype))
@@ -97,12 +87,12 @@ class LogReg(LinearHead):
 class LinearSVM(LinearHead):
     """One-vs-rest SVM with squared hinge loss; the intercept is penalised, as in LIBLINEAR."""
 
+    # LIBLINEAR uses one core. Processes, not threads: its random numbers are global to
+    # a process, so that threads would draw from each other's and no run equal the next.
+    jobs: ClassVar[int] = -1
+
     def _model(self) -> Any:
         return LinearSVC(C=self.C, max_iter=MAX_ITERATIONS, dual=True, random_state=0)
-
-    @classmethod
-    def _jobs(cls) -> int:
-        return -1  # LIBLINEAR uses one core per fit
 
 
 def rotated(X: Array) -> tuple[Array, Array | None]:

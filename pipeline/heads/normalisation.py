@@ -36,8 +36,8 @@ class Normalisation:
         if self.kind == "standard":
             return (X - self.mean) / self.scale
         if self.kind == "l2":
-            lengths = np.linalg.norm(X, axis=1, keepdims=True)
-            return X / np.where(lengths > 0, lengths, np.float32(1)).astype(np.float32)
+            lengths = np.sqrt((X * X).sum(axis=1, keepdims=True))
+            return np.divide(X, np.where(lengths > 0, lengths, 1), dtype=np.float32)
         return X
 
     def arrays(self) -> dict[str, NDArray[Any]]:

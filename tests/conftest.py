@@ -1,0 +1,139 @@
+"""What the tests share: a cache of their own, small projects, and the optional real data."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ASSETS = REPOSITORY.parent / "shared" / "assets"
+
+# Small and quick, and every path of the real run: an untrained vgg11 at the smallest size.
+QUICK = (
+    "weights.network=vgg11",
+    "weights.sources=[random]",
+    "extract.image_size=32",
+    "heads.logreg.C=[0.01,1]",
+    "heads.linear-svm.C=[0.01,1]",
+    "heads.rbf-svm.C=[1,10]",
+    "heads.rbf-svm.gamma=[1]",
+    "heads.mlp.hidden=16",
+    "heads.mlp.epochs=3",
+    "finetune.epochs=1",
+    "finetune.batch_size=8",
+    "compare.resamples=200",
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder that no other test sees."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PENULTIMATE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def assets() -> Path:
+    """Real weights and photographs; not part of the project."""
+    if not ASSETS.is_dir():
+        pytest.skip(f"real data is not at {ASSETS}")
+    return ASSETS
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of 3 classes × 20 small photographs of noise, each class around its own colour."""
+    root = tmp_path / "images"
+    rng = np.random.default_rng(0)
+    for name, colour in (("blue", (30, 60, 200)), ("green", (40, 180, 60)), ("red", (200, 50, 40))):
+        (root / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.clip(rng.normal(colour, 40, (40, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, images: Path) -> Path:
+    """A quick project on those images, in a folder of its own."""
+    return make_project(tmp_path / "project", [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
+
+
+def make_project(folder: Path, overrides: list[str]) -> Path:
+    """Write a params.yaml that is the committed one with overrides."""
+    folder.mkdir(parents=True, exist_ok=True)
+    yaml = YAML()
+    content = yaml.load((REPOSITORY / "params.yaml").read_text("utf-8"))
+    for override in overrides:
+        key, _, value = override.partition("=")
+        *path, last = key.split(".")
+        section = content
+        for name in path:
+            section = section[name]
+        section[last] = YAML(typ="safe", pure=True).load(value)
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+    return folder
+
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run the command line as a user does: another process, from an unrelated folder."""
+
+    def run(*arguments: object, code: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [sys.executable, str(REPOSITORY / "cli.py"), *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def refusal(done: "subprocess.CompletedProcess[str]") -> str:
+    """The one sentence of a refused command; fails on a traceback or on more than one line of it."""
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("penultimate: ")]
+    assert len(lines) == 1, done.stderr
+    assert done.stderr.rstrip().splitlines()[-1] == lines[0]
+    return lines[0]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of this checkout's tracked files, as a git repository of its own."""
+    target = tmp_path / "checkout with spaces"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, check=True, text=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target / name)
+    (target / "dvc.lock").unlink(missing_ok=True)
+    (target / "metrics.json").unlink(missing_ok=True)
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"],
+    ):
+        subprocess.run(["git", *command], cwd=target, check=True)
+    return target

@@ -1,0 +1,157 @@
+"""Every engine, every layer, against torchvision's own forward pass."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from features.engines import Choice, Engine, choose, create
+from features.errors import BadInput
+from features.images import Preprocessing
+from features.network import Layer, parse_layer, steps
+from features.sources import Request, obtain, write
+from features.weights import Weights
+
+SUFFIXES = ("", ":pre", ":avg", ":max", ":pre:avg", ":pre:max")
+TOLERANCE = 1e-5  # of a layer's largest value: fp32 rounding over up to 25,088 terms, ten times over
+
+
+def every_layer(network: str) -> list[Layer]:
+    found = []
+    for step in steps(network):
+        for suffix in SUFFIXES:
+            try:
+                found.append(parse_layer(step.name + suffix, network))
+            except BadInput:
+                continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    folder = tmp_path_factory.mktemp("vgg16")
+    obtained = obtain(Request("vgg16", ("random",), None, None, 0), folder)
+    # Biases that are not zero, so that leaving one out would show
+    rng = np.random.default_rng(0)
+    for name, bias in obtained.tensors.items():
+        if name.endswith("bias"):
+            bias[:] = rng.normal(0, 0.1, bias.shape)
+    write(obtained, folder / "weights", folder / "scratch", {})
+    return Weights.open(folder / "weights")
+
+
+def reference(weights: Weights, pixels: np.ndarray) -> dict[str, torch.Tensor]:
+    """Every step's output before (`:pre`) and after its ReLU, by torchvision in fp32."""
+    with torch.device("meta"):
+        model = torchvision.models.vgg16(weights=None)
+    model.load_state_dict(
+        {k: torch.from_numpy(v) for k, v in weights.tensors(steps("vgg16")).items()}, assign=True
+    )
+    model.eval()
+    mean, std = (torch.tensor(values)[:, None, None] for values in weights.normalisation)
+    x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - mean) / std
+    table = iter(steps("vgg16"))
+    found: dict[str, torch.Tensor] = {}
+    step = None
+    for module in [*model.features, model.avgpool, nn.Flatten(), *model.classifier]:
+        x = torch.relu(x) if isinstance(module, nn.ReLU) else module(x)
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.MaxPool2d):
+            step = next(table)
+            found[f"{step.name}:pre" if step.relu else step.name] = x
+        elif isinstance(module, nn.ReLU) and step is not None:
+            found[step.name] = x
+    assert next(table, None) is None
+    return found
+
+
+def expected(layer: Layer, outputs: dict[str, torch.Tensor]) -> np.ndarray:
+    x = outputs[f"{layer.step}:pre" if layer.pre else layer.step]
+    if layer.pooling:
+        x = (
+            nn.functional.adaptive_avg_pool2d(x, 1)
+            if layer.pooling == "avg"
+            else nn.functional.adaptive_max_pool2d(x, 1)
+        )
+    return np.asarray(x.flatten(1).detach().numpy())
+
+
+def engine_of(name: str, layers: list[Layer], weights: Weights, size: tuple[int, int]) -> Engine:
+    pytest.importorskip("ncnn" if name == "ncnn" else "torch", reason="ncnn has no wheel for this machine")
+    preprocessing = Preprocessing(size, True, *weights.normalisation)
+    return create(Choice(name, "cpu", "fp32", ""), layers, weights, preprocessing)
+
+
+def padded(engine: Engine, images: np.ndarray) -> np.ndarray:
+    batch = np.zeros((engine.batch, *images.shape[1:]), np.uint8)
+    batch[: len(images)] = images
+    return batch
+
+
+@pytest.mark.parametrize("size", [(224, 224), (40, 70), (32, 32)])
+@pytest.mark.parametrize("name", ["torch", "ncnn"])
+def test_every_layer_equals_torchvision(name: str, size: tuple[int, int], weights: Weights) -> None:
+    layers = every_layer("vgg16")
+    assert len(layers) == 13 * 6 + 5 * 3 + 2 * 2 + 1
+    images = np.random.default_rng(1).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    outputs = reference(weights, images)
+    # In two halves: all flattened layers of a whole batch at once would take gigabytes
+    for half in (layers[::2], layers[1::2]):
+        engine = engine_of(name, half, weights, size)
+        rows = engine.run(padded(engine, images))
+        assert set(rows) == {layer.name for layer in half}
+        for layer in half:
+            want = expected(layer, outputs)
+            assert rows[layer.name].shape == (engine.batch, layer.width(size))
+            error = np.abs(rows[layer.name][:2] - want).max() / np.abs(want).max()
+            assert error < TOLERANCE, layer.name
+
+
+@pytest.mark.parametrize("name", ["torch", "ncnn"])
+def test_an_image_has_the_same_bits_wherever_it_stands(name: str, weights: Weights) -> None:
+    layers = [parse_layer(layer, "vgg16") for layer in ("conv3_1", "pool5", "fc6", "fc7")]
+    engine = engine_of(name, layers, weights, (48, 48))
+    images = np.random.default_rng(2).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
+    alone = {layer.name: engine.run(padded(engine, images[3:4]))[layer.name][0] for layer in layers}
+    among = engine.run(padded(engine, images))
+    last = engine.run(np.concatenate([padded(engine, images)[::-1][:-1], images[3:4]]))
+    for layer in layers:
+        np.testing.assert_array_equal(among[layer.name][3], alone[layer.name])
+        np.testing.assert_array_equal(last[layer.name][-1], alone[layer.name])
+
+
+def test_reduced_precision_is_close(weights: Weights) -> None:
+    layer = parse_layer("pool5", "vgg16")
+    images = np.random.default_rng(3).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    preprocessing = Preprocessing((32, 32), True, *weights.normalisation)
+    engine = create(Choice("torch", "cpu", "bf16", ""), [layer], weights, preprocessing)
+    rows = engine.run(padded(engine, images))["pool5"][:2]
+    want = expected(layer, reference(weights, images))
+    assert np.abs(rows - want).max() / np.abs(want).max() < 0.05  # bf16 has 8 bits, over 13 layers
+    assert rows.dtype == np.float32
+
+
+def test_auto_is_a_rule_of_device_and_size() -> None:
+    pytest.importorskip("ncnn")
+    assert choose("auto", "cpu", "fp32", (32, 32)).numerics == "torch-fp32/1"
+    assert choose("auto", "cpu", "fp32", (224, 224)).numerics == "ncnn-fp32/1"
+    assert choose("auto", "cpu", "bf16", (224, 224)).numerics == "torch-bf16/1"
+    assert choose("torch", "cpu", "fp32", (224, 224)).name == "torch"
+
+
+def test_what_cannot_be_had_together_is_refused() -> None:
+    with pytest.raises(BadInput, match="fp32 only"):
+        choose("ncnn", "cpu", "bf16", (64, 64))
+    with pytest.raises(BadInput, match="this machine has"):
+        choose("auto", "cuda:99", "fp32", (64, 64))
+
+
+def test_weights_file_changed_after_the_fact_is_refused(weights: Weights, tmp_path: Path) -> None:
+    copy = tmp_path / "vgg16.safetensors"
+    data = bytearray(weights.file.read_bytes())
+    data[-1] ^= 1
+    copy.write_bytes(data)
+    with pytest.raises(BadInput, match=r"not what provenance\.json says"):
+        Weights(copy, weights.provenance).tensors(steps("vgg16"))

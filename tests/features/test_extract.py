@@ -1,0 +1,292 @@
+"""Cache, extraction and store, with real files and an untrained vgg11."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorstore
+import xarray
+from PIL import Image
+from tests.conftest import QUICK, REPOSITORY, Cli, make_project
+
+from features import store
+from features.cache import Blocks, gather
+from features.errors import BadInput
+from features.manifest import Manifest
+from features.network import parse_layer
+from features.store import FeatureStore, Layout
+from pipeline.extraction import extract, extraction
+from pipeline.project import Project
+
+
+@pytest.fixture
+def prepared(project: Path, cli: Cli) -> Project:
+    """A project after `prepare` and `weights`."""
+    cli("prepare", "--project", project)
+    cli("weights", "--project", project)
+    return Project.open(project)
+
+
+def run_through_network(project: Project) -> int:
+    return int(json.loads(project.extract_record.read_text("utf-8"))["images_run_through_network"])
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+def test_store_holds_what_the_network_computes(prepared: Project) -> None:
+    extract(prepared, prepared.layers)
+    manifest = prepared.read_manifest()
+    for layer in prepared.layers:
+        opened = FeatureStore.open(prepared.features / f"{layer.stem}.zarr")
+        assert opened.ids == [row.id for row in manifest.rows]
+        np.testing.assert_array_equal(opened.labels, manifest.labels)
+        assert opened.attributes["weights"] == ("none" if layer.name == "pixels" else "random")
+        rows = opened.rows(np.arange(len(manifest)))
+        assert rows.dtype == np.float32
+        plan = extraction(prepared, manifest, [layer])
+        if layer.steps:
+            from features.engines import create
+
+            engine = create(plan.choice, [layer], plan.weights, plan.preprocessing)
+            image = plan.preprocessing.pixels(Image.open(prepared.dataset_root / manifest.rows[7].path))
+            batch = np.zeros((engine.batch, *image.shape), np.uint8)
+            batch[0] = image
+            np.testing.assert_array_equal(rows[7], engine.run(batch)[layer.name][0].astype(np.float16))
+        np.testing.assert_array_equal(rows, plan.activations(layer))
+        np.testing.assert_array_equal(opened.where("test"), manifest.where("test"))
+
+
+def test_store_opens_in_other_readers(prepared: Project) -> None:
+    layer = parse_layer("pool5:avg", "vgg11")
+    extract(prepared, [layer])
+    path = prepared.features / "pool5-avg.zarr"
+    ours = FeatureStore.open(path).features[:]
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "pool5-avg")}}
+    theirs = np.asarray(tensorstore.open(spec).result().read().result())
+    np.testing.assert_array_equal(theirs, ours)
+    dataset = xarray.open_zarr(path, consolidated=False)
+    assert dataset["pool5-avg"].dims == ("image", "feature")
+    assert dataset["label"].dims == ("image",)
+    np.testing.assert_array_equal(dataset["pool5-avg"].values, ours)
+
+
+def test_every_image_meets_the_network_once(prepared: Project, images: Path, cli: Cli) -> None:
+    layers = [parse_layer("pool5", "vgg11")]
+    extract(prepared, layers)
+    assert run_through_network(prepared) == 60
+    before = prepared.extract_record.read_bytes()
+    assert extract(prepared, layers) is None
+    assert prepared.extract_record.read_bytes() == before  # untouched by a no-op
+    store.delete(prepared.features / "pool5.zarr")
+    extract(prepared, layers)
+    assert run_through_network(prepared) == 0
+    # Two new images, one of them twice: two meet the network, and old rows keep their bits
+    old = FeatureStore.open(prepared.features / "pool5.zarr")
+    rows, ids = old.rows(np.arange(60)), old.ids
+    for name, colour in (("new.png", "orange"), ("again.png", "orange"), ("other.png", "purple")):
+        Image.new("RGB", (40, 40), colour).save(images / "red" / name)
+    cli("prepare", "--project", prepared.root)
+    extract(prepared, layers)
+    assert run_through_network(prepared) == 2
+    new = FeatureStore.open(prepared.features / "pool5.zarr")
+    assert len(new.ids) == 63
+    places = np.array([new.ids.index(name) for name in ids])
+    np.testing.assert_array_equal(new.rows(np.arange(63))[places], rows)
+
+
+def test_another_project_with_the_same_images_computes_nothing(
+    prepared: Project, images: Path, tmp_path: Path, cli: Cli
+) -> None:
+    extract(prepared, prepared.layers)
+    other = make_project(tmp_path / "other", [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
+    for command in ("prepare", "weights", "extract"):
+        cli(command, "--project", other)
+    assert run_through_network(Project.open(other)) == 0
+    assert bytes_of(other / "artifacts" / "features") == bytes_of(prepared.features)
+
+
+def test_killed_extraction_goes_on_to_the_same_bytes(prepared: Project, cache: Path, tmp_path: Path) -> None:
+    extract(prepared, prepared.layers)
+    want = bytes_of(prepared.features)
+    names = ["--project", str(prepared.root)]
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "extract", *names]
+    environment = {**os.environ, "PENULTIMATE_CACHE": str(tmp_path / "second cache")}
+    for seconds in (1.5, 2.5, 3.5, 4.0):
+        for layer in prepared.layers:
+            store.delete(prepared.features / f"{layer.stem}.zarr")
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert bytes_of(prepared.features) == want
+
+
+def test_second_writer_is_refused(prepared: Project, cli: Cli) -> None:
+    with prepared.writing(prepared.features):
+        done = cli("extract", "--project", prepared.root, code=2)
+    assert "another process is writing" in done.stderr
+    cli("extract", "--project", prepared.root)
+
+
+def test_changed_and_deleted_images_are_named(prepared: Project, images: Path) -> None:
+    layers = [parse_layer("pool1:avg", "vgg11")]
+    victim = images / "green" / "03.png"
+    original = victim.read_bytes()
+    Image.new("RGB", (40, 40), "black").save(victim)
+    with pytest.raises(BadInput, match=r"03\.png has changed.*prepare"):
+        extract(prepared, layers)
+    victim.unlink()
+    with pytest.raises(BadInput, match=r"03\.png is gone.*prepare"):
+        extract(prepared, layers)
+    victim.write_bytes(original)
+    extract(prepared, layers)
+
+
+def test_overflow_names_layer_image_and_remedy(prepared: Project, cli: Cli) -> None:
+    # Weights a thousandfold: beyond float16 after three layers
+    from safetensors.numpy import load_file, save_file
+
+    file = prepared.root / "large.safetensors"
+    tensors = load_file(prepared.weights_folder / "vgg11.safetensors")
+    save_file({k: v * 1000 if "weight" in k else v for k, v in tensors.items()}, file)
+    options = ["--project", prepared.root, "-S", "weights.sources=[file]", "-S", f"weights.file={file}"]
+    cli("weights", *options)
+    done = cli("extract", "--layer", "pool3", *options, code=2)
+    assert (
+        "pool3 of blue/00.png holds a value that float16 cannot; set extract.dtype to float32" in done.stderr
+    )
+    cli("extract", "--layer", "pool3", *options, "-S", "extract.dtype=float32")
+
+
+def test_damaged_block_is_computed_again(prepared: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = parse_layer("pool5", "vgg11")
+    extract(prepared, [layer])
+    want = bytes_of(prepared.features)
+    plan = extraction(prepared, prepared.read_manifest(), [layer])
+    rows = next(plan.blocks["pool5"].folder.glob("*/rows.npy"))
+    data = bytearray(rows.read_bytes())
+    data[-5] ^= 4
+    rows.write_bytes(data)
+    store.delete(prepared.features / "pool5.zarr")
+    extract(prepared, [layer])
+    assert "is damaged; its images will be computed again" in capsys.readouterr().out
+    assert run_through_network(prepared) == 60
+    assert bytes_of(prepared.features) == want
+
+
+def test_block_round_trip_and_second_writer_of_the_same(tmp_path: Path) -> None:
+    blocks = Blocks(tmp_path, {"layer": "x"})
+    keys = [bytes([n]) * 32 for n in range(4)]
+    rows = np.arange(12, dtype=np.float16).reshape(4, 3)
+    blocks.write(keys, rows, {"seconds": 1.0})
+    blocks.write(keys, rows, {"seconds": 1.0})
+    assert len(list(blocks.folder.iterdir())) == 1
+    index = Blocks(tmp_path, {"layer": "x"}).sound_index(set(keys[1:]))
+    got = gather([index[keys[3]], index[keys[1]]], 3, np.dtype("float16"))
+    np.testing.assert_array_equal(got, rows[[3, 1]])
+    assert Blocks(tmp_path, {"layer": "y"}).index() == {}
+
+
+def published(folder: Path, rows: np.ndarray, layout: Layout) -> Path:
+    from features.manifest import Row
+
+    n = len(rows)
+    table = [Row(f"{i:05}", f"{i:05}", "ab"[i % 2], "train", f"{i:064x}", 9, 9) for i in range(n)]
+    target = folder / "x.zarr"
+    store.publish(
+        target, scratch=folder / "scratch", manifest=Manifest(tuple(table)),
+        shards=(rows[i : i + layout.shard] for i in range(0, n, layout.shard)),
+        layout=layout, width=rows.shape[1], dtype=str(rows.dtype), attributes={},
+    )  # fmt: skip
+    return target
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 24, 25])
+def test_store_of_any_length_round_trips(n: int, tmp_path: Path) -> None:
+    rows = np.random.default_rng(n).normal(size=(n, 5)).astype(np.float16)
+    rows[0] = 0  # an all-zero row is stored like any other
+    opened = FeatureStore.open(published(tmp_path, rows, Layout(8, 4)))
+    np.testing.assert_array_equal(opened.rows(np.arange(n)), rows.astype(np.float32))
+    assert opened.features.shape == (n, 5)
+
+
+def test_digests_are_what_sha256sum_checks(tmp_path: Path) -> None:
+    published(tmp_path, np.zeros((9, 5), np.float16), Layout(8, 4))
+    done = subprocess.run(["sha256sum", "--check", "--strict", "x.sha256"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0
+
+
+def test_missing_truncated_and_flipped_shards_are_errors(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(16, 50)).astype(np.float16)
+    for damage in ("missing", "truncated", "flipped", "metadata"):
+        target = published(tmp_path / damage, rows, Layout(8, 4))
+        shard = target / "x" / "c" / "1" / "0"
+        data = bytearray(shard.read_bytes())
+        if damage == "missing":
+            shard.unlink()
+        elif damage == "truncated":
+            shard.write_bytes(data[: len(data) // 2])
+        elif damage == "flipped":
+            data[len(data) // 3] ^= 16
+            shard.write_bytes(data)
+        else:
+            (target / "zarr.json").write_text('{"zarr_format": 3')
+        with pytest.raises(BadInput, match=r"x\.zarr.*extract"):
+            FeatureStore.open(target).rows(np.arange(16))
+
+
+def test_layout_is_whole_chunks_in_bounds() -> None:
+    for n, row_bytes in ((10, 1024), (60_000, 8192), (1_000_000, 50_176), (50, 6_422_528), (3, 100)):
+        layout = Layout.of(n, row_bytes)
+        assert layout.shard % layout.chunk == 0
+        assert layout.chunk * row_bytes >= min(1 << 20, n * row_bytes)
+        assert layout.shard * row_bytes <= max(256 << 20, row_bytes)
+        if n * row_bytes > 256 << 20:
+            assert layout.shard * row_bytes >= 64 << 20
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, cli: Cli) -> None:
+    peaks = []
+    for number in (1, 6):
+        root = tmp_path / f"{number}"
+        rng = np.random.default_rng(number)
+        for name in "ab":
+            (root / name).mkdir(parents=True)
+            for k in range(200 * number):
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / name / f"{k}.png")
+        folder = make_project(
+            tmp_path / f"p{number}", [*QUICK, "dataset.name=folder", f"dataset.root={root}"]
+        )
+        cli("prepare", "--project", folder)
+        cli("weights", "--project", folder)
+        code = (
+            "import resource, sys; sys.argv[1:] = ['extract', '--layer', 'fc7', '--project', sys.argv[1]]\n"
+            "import cli\n"
+            "try: cli.main()\n"
+            "except SystemExit: pass\n"
+            "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks.append(int(done.stdout.rsplit("peak ", 1)[1]))
+    # Six times the images: 8 MB more of fc7, and nothing else
+    assert peaks[1] - peaks[0] < 60_000  # kB
