@@ -62,7 +62,7 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _image_size(value: Any, validate: Any) -> Any:
     try:
-        return validate(value)
+        return validate(tuple(value) if isinstance(value, list) else value)
     except ValidationError:
         limits = f"each from {MINIMUM_SIZE} to {MAXIMUM_SIZE}"
         raise ValueError(f"should be auto, a number of pixels or [height, width], {limits}") from None

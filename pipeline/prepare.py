@@ -54,8 +54,10 @@ def prepare(project: Project, *, strict: bool = False) -> Manifest:
     rows, repeated = _without_repeats(rows)
     problems += repeated
     _check_names(rows)
+    given = listed.given_splits
+    # Rows of a given train folder are drawn from, too, for a split that is not given
     rows = [
-        row if row.split else replace(row, split=draw(row.sha256, dataset, listed.given_splits))
+        row if row.split in ("validation", "test") else replace(row, split=draw(row.sha256, dataset, given))
         for row in rows
     ]
     manifest = Manifest(tuple(sorted(rows, key=lambda row: row.path)))

@@ -12,6 +12,10 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pipeline.extraction import obtain_weights
+from pipeline.prepare import prepare
+from pipeline.project import Project
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 ASSETS = REPOSITORY.parent / "shared" / "assets"
 
@@ -82,6 +86,28 @@ def make_project(folder: Path, overrides: list[str]) -> Path:
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
     return folder
+
+
+@pytest.fixture(scope="session")
+def vgg11_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `weights` makes for a quick project: half a gigabyte, made once."""
+    folder = make_project(tmp_path_factory.mktemp("weights"), list(QUICK))
+    obtain_weights(Project.open(folder))
+    return folder / "artifacts" / "weights"
+
+
+@pytest.fixture
+def prepared(project: Path, vgg11_weights: Path) -> Project:
+    """A quick project after `prepare` and `weights`."""
+    return ready(project, vgg11_weights)
+
+
+def ready(folder: Path, weights: Path) -> Project:
+    """Run `prepare`, and link the weights in place of making them again."""
+    opened = Project.open(folder)
+    prepare(opened)
+    shutil.copytree(weights, opened.weights_folder, copy_function=os.link)
+    return opened
 
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -62,7 +62,8 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
     def predict(self, X: Array) -> Array:
         """Most likely label per row, (n,)."""
-        return np.asarray(self.classes_[self.decision_function(X).argmax(axis=1)])
+        best = self.decision_function(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def _fit(self, X: Array, y: Array) -> None:
         raise NotImplementedError

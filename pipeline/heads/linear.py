@@ -19,6 +19,9 @@ from sklearn.svm import LinearSVC
 
 from pipeline.heads.base import Array, Head, Point, two_columns
 
+# Largest entry of the gradient of the mean loss. scikit-learn's default of 1e-4 stops far from the
+# optimum for large C (2 % above it at C = 100 on 178 rows); 1e-6 takes three times as long.
+TOLERANCE = 1e-5
 MAX_ITERATIONS = 1000  # ten times scikit-learn's default: published protocols use 1,000 (CLIP, DINOv2)
 
 
@@ -81,7 +84,7 @@ class LogReg(LinearHead):
     """Multinomial logistic regression, scikit-learn's objective; the intercept is not penalised."""
 
     def _model(self) -> Any:
-        return LogisticRegression(C=self.C, max_iter=MAX_ITERATIONS)
+        return LogisticRegression(C=self.C, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
 
 
 class LinearSVM(LinearHead):

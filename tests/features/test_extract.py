@@ -13,24 +13,18 @@ import pytest
 import tensorstore
 import xarray
 from PIL import Image
-from tests.conftest import QUICK, REPOSITORY, Cli, make_project
+from safetensors.numpy import load_file, save_file
 
 from features import store
 from features.cache import Blocks, gather
+from features.engines import create
 from features.errors import BadInput
-from features.manifest import Manifest
+from features.manifest import Manifest, Row
 from features.network import parse_layer
 from features.store import FeatureStore, Layout
 from pipeline.extraction import extract, extraction
 from pipeline.project import Project
-
-
-@pytest.fixture
-def prepared(project: Path, cli: Cli) -> Project:
-    """A project after `prepare` and `weights`."""
-    cli("prepare", "--project", project)
-    cli("weights", "--project", project)
-    return Project.open(project)
+from tests.conftest import QUICK, REPOSITORY, Cli, make_project, ready
 
 
 def run_through_network(project: Project) -> int:
@@ -55,8 +49,6 @@ def test_store_holds_what_the_network_computes(prepared: Project) -> None:
         assert rows.dtype == np.float32
         plan = extraction(prepared, manifest, [layer])
         if layer.steps:
-            from features.engines import create
-
             engine = create(plan.choice, [layer], plan.weights, plan.preprocessing)
             image = plan.preprocessing.pixels(Image.open(prepared.dataset_root / manifest.rows[7].path))
             batch = np.zeros((engine.batch, *image.shape), np.uint8)
@@ -105,13 +97,13 @@ def test_every_image_meets_the_network_once(prepared: Project, images: Path, cli
 
 
 def test_another_project_with_the_same_images_computes_nothing(
-    prepared: Project, images: Path, tmp_path: Path, cli: Cli
+    prepared: Project, images: Path, tmp_path: Path, vgg11_weights: Path
 ) -> None:
     extract(prepared, prepared.layers)
     other = make_project(tmp_path / "other", [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
-    for command in ("prepare", "weights", "extract"):
-        cli(command, "--project", other)
-    assert run_through_network(Project.open(other)) == 0
+    opened = ready(other, vgg11_weights)
+    extract(opened, opened.layers)
+    assert run_through_network(opened) == 0
     assert bytes_of(other / "artifacts" / "features") == bytes_of(prepared.features)
 
 
@@ -157,8 +149,6 @@ def test_changed_and_deleted_images_are_named(prepared: Project, images: Path) -
 
 def test_overflow_names_layer_image_and_remedy(prepared: Project, cli: Cli) -> None:
     # Weights a thousandfold: beyond float16 after three layers
-    from safetensors.numpy import load_file, save_file
-
     file = prepared.root / "large.safetensors"
     tensors = load_file(prepared.weights_folder / "vgg11.safetensors")
     save_file({k: v * 1000 if "weight" in k else v for k, v in tensors.items()}, file)
@@ -201,8 +191,6 @@ def test_block_round_trip_and_second_writer_of_the_same(tmp_path: Path) -> None:
 
 
 def published(folder: Path, rows: np.ndarray, layout: Layout) -> Path:
-    from features.manifest import Row
-
     n = len(rows)
     table = [Row(f"{i:05}", f"{i:05}", "ab"[i % 2], "train", f"{i:064x}", 9, 9) for i in range(n)]
     target = folder / "x.zarr"
@@ -258,7 +246,7 @@ def test_layout_is_whole_chunks_in_bounds() -> None:
             assert layout.shard * row_bytes >= 64 << 20
 
 
-def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, cli: Cli) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, vgg11_weights: Path) -> None:
     peaks = []
     for number in (1, 6):
         root = tmp_path / f"{number}"
@@ -271,8 +259,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, cli: Cli
         folder = make_project(
             tmp_path / f"p{number}", [*QUICK, "dataset.name=folder", f"dataset.root={root}"]
         )
-        cli("prepare", "--project", folder)
-        cli("weights", "--project", folder)
+        ready(folder, vgg11_weights)
         code = (
             "import resource, sys; sys.argv[1:] = ['extract', '--layer', 'fc7', '--project', sys.argv[1]]\n"
             "import cli\n"

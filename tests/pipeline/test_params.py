@@ -1,0 +1,102 @@
+"""params.yaml: what is refused, and how it is said."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from features.errors import BadInput
+from pipeline.params import load
+from tests.conftest import REPOSITORY
+
+PARAMS = REPOSITORY / "params.yaml"
+
+
+def test_committed_parameters_are_the_contract() -> None:
+    settings = load(PARAMS)
+    assert settings.extract.layers == ("pool5", "fc7")
+    assert settings.weights.sources == ("torchvision", "wheel")
+    assert list(settings.heads.named()) == ["logreg", "linear-svm", "rbf-svm", "mlp", "knn", "majority"]
+    assert settings.finetune.modes == ("full",)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("extract.laeyrs=[fc7]", "there is no parameter 'extract.laeyrs'; did you mean 'extract.layers'?"),
+        ("nonsense", "should be key=value"),
+        ("extract.layers=[fc77]", "there is no layer 'fc77' in vgg16; did you mean 'fc7'?"),
+        ("extract.layers=[]", "extract.layers: "),
+        ("extract.layers=[fc7,fc7]", "should not name anything twice"),
+        ("extract.layers=[pixels]", "extract.pixels switches that control"),
+        ("extract.image_size=17", "should be auto, a number of pixels or [height, width], each from 32"),
+        ('extract.image_size="64"', "(received '64')"),
+        ("extract.dtype=no", "should be 'float16' or 'float32' (received 'no')"),
+        ('heads.logreg.C=["1e-3"]', "heads.logreg.C.0: input should be a valid number (received '1e-3')"),
+        ("heads.logreg.C=[0]", "heads.logreg.C.0: input should be greater than 0 (received 0)"),
+        ("heads.logreg.C=[.inf]", "heads.logreg.C"),
+        ("heads.mlp.epochs=true", "heads.mlp.epochs: input should be a valid integer (received True)"),
+        ("heads.mlp.epochs=2.5", "heads.mlp.epochs: input should be a valid integer"),
+        ("heads.knn={n: 3}", "heads.knn.k' is missing"),
+        ("device=gpu", "should be auto, cpu, cuda, cuda:N or mps (received 'gpu')"),
+        ("dataset.root=~/images", "~ is not expanded"),
+        ("dataset.test_fraction=0.9", "should leave images for train"),
+        ("dataset.test_fraction=1", "dataset.test_fraction: input should be less than 1 (received 1)"),
+        ("weights.sources=[file]", "weights.file should name one"),
+        ("weights.network=resnet50", "'vgg11', 'vgg13', 'vgg16' or 'vgg19' (received 'resnet50')"),
+        ("weights.sha256=abc", "weights.sha256"),
+        ("finetune.modes=[half]", "'full' (received 'half')"),
+        ("finetune.learning_rate=-1", "greater than 0 (received -1)"),
+        ("heads.logreg.C=[1", "is not a YAML value"),
+    ],
+)
+def test_wrong_values_are_named_with_what_is_allowed(override: str, said: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        load(PARAMS, [override])
+    assert said in str(refused.value)
+
+
+def test_overrides_are_yaml_in_the_spelling_of_dvc() -> None:
+    overrides = [
+        "params.yaml:extract.layers=[pool5,pool5:avg]",
+        "heads.logreg.C=[1e-3, 2]",
+        "finetune.modes=[]",
+    ]
+    settings = load(PARAMS, [*overrides, "extract.image_size=[64, 96]", "heads.mlp=null"])
+    assert settings.extract.layers == ("pool5", "pool5:avg")
+    assert settings.extract.image_size == (64, 96)
+    assert settings.heads.logreg is not None
+    assert settings.heads.logreg.C == (0.001, 2.0)
+    assert settings.finetune.modes == ()
+    assert "mlp" not in settings.heads.named()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("  seed: 0\n", ""), "the parameter 'dataset.seed' is missing"),
+        (("  dtype: float16", "  dtype: float16\n  speed: 3"), "there is no parameter 'extract.speed'"),
+        (("device: auto", "<<<<<<< HEAD\ndevice: auto"), "is not valid YAML"),
+        (("device: auto", "device: auto\ndevice: cpu"), "is not valid YAML"),
+        (("device: auto", "device: [auto"), "is not valid YAML"),
+    ],
+)
+def test_damaged_file_is_refused(change: tuple[str, str], said: str, tmp_path: Path) -> None:
+    text = PARAMS.read_text("utf-8")
+    assert change[0] in text
+    (tmp_path / "params.yaml").write_text(text.replace(*change, 1), "utf-8")
+    with pytest.raises(BadInput) as refused:
+        load(tmp_path / "params.yaml")
+    assert said in str(refused.value)
+    assert "params.yaml" in str(refused.value)
+
+
+def test_missing_file_names_the_option(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--project"):
+        load(tmp_path / "params.yaml")
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+    text = PARAMS.read_text("utf-8").replace("learning_rate: 1.0e-3", "learning_rate: 1e-3")
+    (tmp_path / "params.yaml").write_text(text, "utf-8")
+    assert math.isclose(load(tmp_path / "params.yaml").finetune.learning_rate, 0.001)
