@@ -35,7 +35,7 @@ class Classifier:
 
     def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Map (n, d) float32 features to (n, n_classes) calibrated probabilities."""
-        return calibrated(self.head.decision_function(self.normalisation(X)), self.temperature)
+        return calibrated(self.head.logits(self.normalisation(X)), self.temperature)
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write `head.safetensors` and `card.json`; nothing in them is ever executed."""

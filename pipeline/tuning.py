@@ -83,7 +83,7 @@ def tune(
         normalise = Normalisation(kind).fit(train.X)
         X, X_validation = normalise(train.X), normalise(validation.X)
         for point, fitted in head.path(X, train.y, grid):
-            scores = fitted.decision_function(X_validation)
+            scores = fitted.logits(X_validation)
             top1 = float((scores.argmax(axis=1) == validation.y).mean())
             T = temperature(scores, validation.y)
             trial = Trial(kind, point, top1, log_loss(scores / T, validation.y), fitted.converged_)

@@ -156,10 +156,13 @@ def checkout(tmp_path: Path) -> Path:
             shutil.copy2(REPOSITORY / name, target / name)
     (target / "dvc.lock").unlink(missing_ok=True)
     (target / "metrics.json").unlink(missing_ok=True)
-    for command in (
-        ["init", "-q"],
-        ["add", "-A"],
-        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"],
-    ):
-        subprocess.run(["git", *command], cwd=target, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=target, check=True)
+    commit(target)
     return target
+
+
+def commit(checkout: Path) -> None:
+    """Commit everything in a checkout."""
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["add", "-A"], [*author, "commit", "-qm", "everything"]):
+        subprocess.run(["git", *command], cwd=checkout, check=True)

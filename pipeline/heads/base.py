@@ -1,7 +1,7 @@
 """What every head is: a scikit-learn classifier whose fitted state is plain arrays.
 
 for point, head in LogReg.path(X, y, {"C": [0.1, 1.0]}):
-    scores = head.decision_function(X_validation)
+    scores = head.logits(X_validation)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import ParameterGrid
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[Any]
@@ -45,30 +46,31 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             For NaN or infinite features and for a single class.
         """
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
+        check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"{type(self).__name__} needs at least two classes, got 1 class")
         self._fit(X, numbers)
         return self
 
-    def decision_function(self, X: Array) -> Array:
+    def logits(self, X: Array) -> Array:
         """Score (n, d) features: (n, n_classes), softmax of it are uncalibrated probabilities."""
         check_is_fitted(self, self.state)
-        return self._scores(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
+        return self._logits(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
 
     def predict_proba(self, X: Array) -> Array:
         """Probabilities (n, n_classes), not calibrated (see `pipeline.calibration`)."""
-        return np.asarray(softmax(self.decision_function(X), axis=1))
+        return np.asarray(softmax(self.logits(X), axis=1))
 
     def predict(self, X: Array) -> Array:
         """Most likely label per row, (n,)."""
-        best = self.decision_function(X).argmax(axis=1)
+        best = self.logits(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def _fit(self, X: Array, y: Array) -> None:
         raise NotImplementedError
 
-    def _scores(self, X: Array) -> Array:
+    def _logits(self, X: Array) -> Array:
         raise NotImplementedError
 
     @classmethod

@@ -33,7 +33,7 @@ class KNN(Head):
     def _fit(self, X: Array, y: Array) -> None:
         self.rows_, self.numbers_ = X, y
 
-    def _scores(self, X: Array) -> Array:
+    def _logits(self, X: Array) -> Array:
         """Logarithms of vote shares, one vote spread over all classes so that none is impossible."""
         k, n_classes = min(self.k, len(self.rows_)), len(self.classes_)
         search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(self.rows_)
@@ -55,5 +55,5 @@ class Majority(Head):
     def _fit(self, X: Array, y: Array) -> None:
         self.shares_ = np.bincount(y, minlength=len(self.classes_)) / len(y)
 
-    def _scores(self, X: Array) -> Array:
+    def _logits(self, X: Array) -> Array:
         return np.tile(np.log(self.shares_), (len(X), 1))

@@ -68,7 +68,7 @@ class RbfSVM(Head):
         if len(model.n_support_) == 2:  # scikit-learn turns the sign of the only pair
             self.dual_, self.intercept_ = -self.dual_, -self.intercept_
 
-    def _scores(self, X: Array) -> Array:
+    def _logits(self, X: Array) -> Array:
         K = np.exp(-self.gamma_ * squared_distances(X, self.support_))
         pairs = K @ self.dual_ + self.intercept_
         if pairs.shape[1] == 1:

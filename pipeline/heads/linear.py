@@ -76,7 +76,7 @@ class LinearHead(Head):
     def _model(self) -> Any:
         raise NotImplementedError
 
-    def _scores(self, X: Array) -> Array:
+    def _logits(self, X: Array) -> Array:
         return np.asarray(X @ self.coef_.T.astype(X.dtype) + self.intercept_.astype(X.dtype))
 
 

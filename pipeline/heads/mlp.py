@@ -93,7 +93,7 @@ class MLP(Head):
             self.hidden_coef_, self.hidden_intercept_, self.output_coef_, self.output_intercept_ = weights
             yield
 
-    def _scores(self, X: Array) -> Array:
+    def _logits(self, X: Array) -> Array:
         """Score in torch, as it trains: alternating with NumPy's thread pool costs more than the products."""
         rows = torch.from_numpy(np.ascontiguousarray(X, np.float32))
         weights = (torch.from_numpy(np.ascontiguousarray(array)) for array in self.arrays().values())

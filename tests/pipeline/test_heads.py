@@ -49,9 +49,9 @@ def test_path_equals_single_fits(name: str, classes: int) -> None:
     for point, head in HEADS[name].path(X, y, GRIDS[name]):
         fixed = {k: v for k, v in GRIDS[name].items() if not isinstance(v, tuple)}
         alone = HEADS[name](**{**fixed, **point}).fit(X, y)
-        scores = head.decision_function(X)
+        scores = head.logits(X)
         assert scores.shape == (len(X), classes)
-        np.testing.assert_allclose(scores, alone.decision_function(X), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(scores, alone.logits(X), rtol=1e-3, atol=1e-4)
         reached.append(tuple(point.values()))
     assert len(set(reached)) == len(reached) > 0
 
@@ -59,7 +59,7 @@ def test_path_equals_single_fits(name: str, classes: int) -> None:
 @pytest.mark.parametrize("name", HEADS)
 def test_is_deterministic(name: str) -> None:
     X, y = digits(120)
-    first, second = ([h.decision_function(X) for _, h in HEADS[name].path(X, y, GRIDS[name])] for _ in "ab")
+    first, second = ([h.logits(X) for _, h in HEADS[name].path(X, y, GRIDS[name])] for _ in "ab")
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -116,7 +116,7 @@ def test_linear_svm_solves_scikit_learns_problem(d: int, classes: int) -> None:
     scores = reference.decision_function(X)
     if classes == 2:
         scores = np.stack([-scores / 2, scores / 2], axis=1)
-    np.testing.assert_allclose(head.decision_function(X), scores, atol=2e-3)
+    np.testing.assert_allclose(head.logits(X), scores, atol=2e-3)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -127,7 +127,7 @@ def test_rbf_svm_is_scikit_learns(classes: int) -> None:
     if classes == 2:
         scores = np.stack([-scores / 2, scores / 2], axis=1)
     head = RbfSVM(C=10, gamma=0.5).fit(X, y)
-    np.testing.assert_allclose(head.decision_function(X), scores, atol=5e-3)
+    np.testing.assert_allclose(head.logits(X), scores, atol=5e-3)
     np.testing.assert_array_equal(head.predict(X), reference.predict(X))
 
 

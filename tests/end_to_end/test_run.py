@@ -1,0 +1,198 @@
+"""The whole pipeline as a user runs it: with and without DVC, and what goes wrong."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.heads import HEADS
+from tests.conftest import QUICK, REPOSITORY, Cli, make_project
+
+
+def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
+    heavy = ("torch", "sklearn", "zarr", "dask", "matplotlib", "pandas", "numpy", "scipy")
+    code = (
+        "import sys, cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        f"assert not set({heavy!r}) & set(sys.modules), sorted(set({heavy!r}) & set(sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
+
+
+def test_every_command_has_help_with_an_example(cli: Cli) -> None:
+    commands = re.findall(r"^  ([a-z-]+) ", cli("--help").stdout.split("Commands:")[1], re.MULTILINE)
+    assert {"prepare", "weights", "extract", "train", "finetune", "compare", "report", "run"} <= set(commands)
+    for command in commands:
+        shown = cli(command, "--help").stdout
+        assert f"python cli.py {command}" in shown
+        assert "--project" in shown
+        assert "--set-param" in shown
+
+
+def test_run_without_dvc(project: Path, images: Path, cli: Cli) -> None:
+    (images / "red" / "broken.jpg").write_bytes(b"no image")
+    done = cli("run", "--project", project)
+    metrics = json.loads((project / "metrics.json").read_text("utf-8"))
+    layered = [
+        f"{layer}.{head}" for layer in ("pool5", "fc7", "pixels") for head in HEADS if head != "majority"
+    ]
+    assert set(metrics) == {*layered, "majority", "finetune.full"}
+    for method, values in metrics.items():
+        assert set(values) == {"top1", "low", "high", "log_loss", "weights"}
+        assert 0 <= values["low"] <= values["top1"] <= values["high"] <= 1
+        with np.load(project / "artifacts" / "predictions" / f"{method}.npz", allow_pickle=False) as content:
+            assert content["proba"].shape == (len(content["id"]), 3)
+            right = (content["proba"].argmax(axis=1) == content["label"]).mean()
+        assert values["top1"] == pytest.approx(right, abs=1e-4)
+    assert {metrics[name]["weights"] for name in ("pool5.logreg", "finetune.full")} == {"random"}
+    assert metrics["pixels.logreg"]["top1"] > 0.9  # three colours
+    assert "1 images set aside (red/broken.jpg: not an image" in done.stdout
+    assert "finetune.full" in done.stdout
+    assert str(project / "report" / "index.html") in done.stdout.replace("\n", "")
+    with (project / "artifacts" / "problems.csv").open(encoding="utf-8") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["red/broken.jpg"]
+    # Again: everything is current, and nothing in the metrics changes
+    before = (project / "metrics.json").read_bytes()
+    again = cli("run", "--project", project)
+    assert (project / "metrics.json").read_bytes() == before
+    assert again.stdout.count("current, nothing to do") == len(layered) + 1 + 2
+    # From scratch, with a cache of its own: the same metrics to the digit
+    other = make_project(project.parent / "other", [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
+    cli("run", "--project", other, PENULTIMATE_CACHE=str(project.parent / "other cache"))
+    assert (other / "metrics.json").read_bytes() == before
+
+
+def test_disagreeing_inputs_name_the_command_to_run_first(project: Path, cli: Cli) -> None:
+    for command, needs in (
+        (["weights"], None), (["extract"], "prepare"), (["prepare"], None), (["train", "--head", "knn"], "extract"),
+        (["extract"], None), (["compare"], "train --head logreg"), (["report"], "compare"), (["results"], "compare"),
+    ):  # fmt: skip
+        done = cli(*command, "--project", project, code=2 if needs else 0)
+        if needs:
+            assert re.search(rf"run `(python cli\.py )?{needs}` first", done.stderr)
+    seed = cli("extract", "--project", project, "-S", "dataset.seed=5", code=2)
+    assert "dataset.seed = 0, now it is 5; run `python cli.py prepare` first" in seed.stderr
+    dtype = cli("train", "--head", "knn", "--project", project, "-S", "extract.dtype=float32", code=2)
+    assert 'extract.dtype = "float16", now it is "float32"; run `python cli.py extract`' in dtype.stderr
+
+
+class Texts(HTMLParser):
+    """Tags and texts of a page, as a browser would see them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_report_is_one_file_and_names_are_text_in_it(tmp_path: Path, cli: Cli) -> None:
+    names = ["<img src=x onerror=alert(1)>", "猫", "$x_1$ & قط"]
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(names):
+        (tmp_path / "odd" / name).mkdir(parents=True)
+        for k in range(40):
+            pixels = np.clip(rng.normal(60 + 60 * number, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "odd" / name / f"{k}.png")
+        (tmp_path / "odd" / name / "<b>bad.jpg").write_text("x")
+    settings = [*QUICK, "dataset.name=folder", "dataset.root=../odd", "extract.layers=[pool5:avg]"]
+    project = make_project(tmp_path / "project", [*settings, "finetune.modes=[]", "heads.mlp=null"])
+    done = cli("run", "--project", project)
+    assert "No fine-tuned baseline was run" in done.stdout
+    page = (project / "report" / "index.html").read_text("utf-8")
+    seen = Texts()
+    seen.feed(page)
+    assert "img" not in {tag for tag, _ in seen.tags}
+    assert "<b>bad.jpg" in seen.text
+    for name in names:
+        assert name in seen.text
+    outside = [v for _, attrs in seen.tags for k, v in attrs.items() if k in ("src", "href", "xlink:href")]
+    assert all(value is not None and value.startswith("#") for value in outside)
+
+
+def dvc(checkout: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path) -> None:
+    heads = ["heads.rbf-svm=null", "heads.mlp=null", "heads.linear-svm=null"]
+    quick = [*QUICK, "dataset.name=folder", f"dataset.root={images}", "extract.layers=[pool5]"]
+    make_project(checkout, quick)
+    # DVC's matrix takes every key of `heads:`: leave the slow ones out rather than empty
+    text = (checkout / "params.yaml").read_text("utf-8")
+    for head in heads:
+        name = head.split(".")[1].split("=")[0]
+        text = re.sub(rf"^  {name}:\n(    .*\n)+", "", text, flags=re.MULTILINE)
+    (checkout / "params.yaml").write_text(text, "utf-8")
+    first = stages_run(dvc(checkout, "repro"))
+    assert set(first) == {
+        "prepare", "weights", "extract", "train@logreg", "train@knn", "train@majority",
+        "finetune", "compare", "report",
+    }  # fmt: skip
+    started = time.monotonic()
+    assert stages_run(dvc(checkout, "repro")) == []
+    assert time.monotonic() - started < 30
+    assert "up to date" in dvc(checkout, "status")
+    subprocess.run(["git", "add", "-A"], cwd=checkout, check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "run"], cwd=checkout, check=True
+    )
+    # One head edited: that head runs, and what follows
+    text = (checkout / "params.yaml").read_text("utf-8")
+    (checkout / "params.yaml").write_text(re.sub(r"- 0\.01\n", "- 1.0e-7\n", text, count=1), "utf-8")
+    assert stages_run(dvc(checkout, "repro")) == ["train@logreg", "compare", "report"]
+    assert "pool5.logreg" in dvc(checkout, "metrics", "diff")
+    # An image edited, added, removed: DVC says so
+    Image.new("RGB", (40, 48), "red").save(images / "red" / "00.png")
+    assert "prepare" in dvc(checkout, "status")
+    dvc(checkout, "repro", "prepare")
+    Image.new("RGB", (41, 48), "red").save(images / "red" / "new.png")
+    assert "prepare" in dvc(checkout, "status")
+    dvc(checkout, "repro", "prepare")
+    (images / "red" / "01.png").unlink()
+    assert "prepare" in dvc(checkout, "status")
+    dvc(checkout, "repro", "prepare")
+    assert "modified" not in dvc(checkout, "status", "prepare")
+    # Plots exist and name every method
+    dvc(checkout, "plots", "show", "-o", "plots")
+    assert "pool5.logreg" in (checkout / "plots" / "index.html").read_text("utf-8")
+
+
+def test_experiments_reach_the_heads(checkout: Path, images: Path) -> None:
+    make_project(checkout, [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
+    subprocess.run(["git", "add", "-A"], cwd=checkout, check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "p"], cwd=checkout, check=True
+    )
+    output = dvc(checkout, "exp", "run", "-S", "heads.logreg.C=[0.5]", "train@logreg")
+    assert "train@logreg" in stages_run(output)
+    card = json.loads(next((checkout / "artifacts/heads/logreg").glob("*/card.json")).read_text("utf-8"))
+    assert card["inputs"]["grid"]["C"] == [0.5]

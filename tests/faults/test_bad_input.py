@@ -1,0 +1,80 @@
+"""Bad input on the command line: exit 2, one sentence, no traceback, nothing half-made."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import QUICK, Cli, make_project, refusal
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["extract", "--layer", "fc77"], "did you mean 'fc7'"),
+        (["run", "-S", "extract.layers=[conv9_1]"], "there is no layer 'conv9_1'"),
+        (["run", "-S", "extract.dtyp=float16"], "did you mean 'extract.dtype'"),
+        (["train", "--head", "logrge"], "there is no 'logrge'"),
+        (["prepare", "-S", "dataset.root=/nowhere/at/all"], "there is no folder /nowhere/at/all"),
+        (
+            ["weights", "-S", "weights.sources=[file]", "-S", "weights.file=/nowhere.pth"],
+            "no file /nowhere.pth",
+        ),
+    ],
+)
+def test_names_that_do_not_exist(arguments: list[str], said: str, project: Path, cli: Cli) -> None:
+    assert said in refusal(cli(*arguments, "--project", project, code=2))
+
+
+def test_project_that_does_not_exist(tmp_path: Path, cli: Cli) -> None:
+    assert "params.yaml; --project names the folder" in refusal(
+        cli("prepare", "--project", tmp_path / "none", code=2)
+    )
+
+
+def test_no_images(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "empty").mkdir()
+    project = make_project(
+        tmp_path / "p", [*QUICK, "dataset.name=folder", f"dataset.root={tmp_path / 'empty'}"]
+    )
+    assert "no images found" in refusal(cli("run", "--project", project, code=2))
+    assert not (project / "artifacts" / "manifest.csv").exists()
+
+
+def test_strict_refuses_unreadable_images(project: Path, images: Path, cli: Cli) -> None:
+    (images / "red" / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    assert "--strict: 1 images are not usable" in refusal(
+        cli("prepare", "--strict", "--project", project, code=2)
+    )
+    assert "1 images set aside" in cli("prepare", "--project", project).stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"\x80\x02]q\x00."])
+def test_damaged_weights_file(content: bytes, project: Path, tmp_path: Path, cli: Cli) -> None:
+    file = tmp_path / "mine.pth"
+    file.write_bytes(content)
+    options = ["-S", "weights.sources=[file]", "-S", f"weights.file={file}"]
+    assert "mine.pth" in refusal(cli("weights", "--project", project, *options, code=2))
+    assert not (project / "artifacts" / "weights").exists()
+
+
+def test_output_that_cannot_be_written(project: Path, cli: Cli) -> None:
+    (project / "artifacts").write_text("a file stands where the folder should be")
+    assert "artifacts" in refusal(cli("prepare", "--project", project, code=2))
+
+
+def test_shell_characters_are_data(project: Path, tmp_path: Path, cli: Cli) -> None:
+    override = f"dataset.root=$(touch {tmp_path / 'canary'}); echo"
+    refusal(cli("prepare", "--project", project, "-S", override, code=2))
+    assert not (tmp_path / "canary").exists()
+
+
+def test_wrong_python_is_told_what_to_do(cli: Cli, project: Path, tmp_path: Path) -> None:
+    # An interpreter without the dependencies: what `dvc repro` meets outside the environment
+    fake = tmp_path / "site"
+    fake.mkdir()
+    (fake / "pydantic.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'pydantic'\", name='pydantic')"
+    )
+    said = refusal(cli("prepare", "--project", project, code=2, PYTHONPATH=str(fake)))
+    assert "pydantic is not installed" in said
+    assert "make" in said

@@ -1,0 +1,98 @@
+"""The baseline: where it starts, what it keeps, that nothing is trained twice."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from features.errors import BadInput
+from features.network import parse_layer
+from pipeline import finetune
+from pipeline.extraction import extract, extraction
+from pipeline.finetune import Tuned
+from pipeline.params import parse, read_yaml
+from pipeline.project import Project
+
+
+def with_settings(project: Project, **changes: object) -> Project:
+    content = read_yaml(project.root / "params.yaml")
+    content["finetune"].update(changes)
+    return Project(project.root, parse(content, "params.yaml"))
+
+
+@pytest.fixture
+def extracted(prepared: Project) -> Project:
+    extract(prepared, prepared.layers)
+    return prepared
+
+
+def test_starts_as_the_logistic_regression_on_frozen_features(extracted: Project) -> None:
+    manifest, top = extracted.read_manifest(), parse_layer("pool5", "vgg11")
+    plan = extraction(extracted, manifest, [top])
+    model = Tuned(top, plan.weights, 3, top.width(extracted.image_size)).eval()
+    finetune._start_from_head(model, extracted, plan, top)
+    pixels = np.stack([
+        plan.preprocessing.pixels(plan.source.image(row.path, row.sha256)) for row in manifest.rows[:5]
+    ])  # fmt: skip
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(pixels)).numpy()
+    frozen = extracted.store(top, manifest).rows(np.arange(5))
+    weight, bias = model.output.weight.detach().numpy(), model.output.bias.detach().numpy()
+    want = (frozen - model.feature_mean.numpy()) / model.feature_scale.numpy() @ weight.T + bias
+    np.testing.assert_allclose(logits, want, rtol=1e-2, atol=1e-2)  # the store has float16
+    assert np.abs(weight).max() > 0
+
+
+def test_trains_publishes_and_never_trains_twice(
+    extracted: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune.finetune(extracted, ("full",))
+    folder = extracted.finetune_folder("full")
+    card = json.loads((folder / "card.json").read_text("utf-8"))
+    assert card["top"] == "pool5"
+    assert card["weights"] == "random"
+    assert {file.name for file in folder.iterdir()} == {
+        "card.json", "history.csv", "model.safetensors", "predictions.npz"
+    }  # fmt: skip
+    trained = load_file(folder / "model.safetensors")
+    start = extracted.read_weights().tensors(parse_layer("pool5", "vgg11").steps)
+    history = (folder / "history.csv").read_text("utf-8").splitlines()
+    assert [line.split(",")[0] for line in history] == ["epoch", "0", "1"]
+    moved = not np.array_equal(trained["network.conv1_1.weight"].numpy(), start["features.0.weight"])
+    assert moved == (card["chosen"]["epoch"] == 1)  # every layer is trained; epoch 0 is the start
+    first = {file.name: file.read_bytes() for file in folder.iterdir()}
+    capsys.readouterr()
+    finetune.finetune(extracted, ("full",))
+    assert "was trained before" in capsys.readouterr().out
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
+
+
+def test_same_seed_same_weights(extracted: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = with_settings(extracted, head_start="random", learning_rate=0.01)
+    runs = []
+    for name in "ab":
+        monkeypatch.setenv("PENULTIMATE_CACHE", str(extracted.root / f"cache {name}"))
+        finetune.finetune(project, ("full",))
+        runs.append((project.finetune_folder("full") / "model.safetensors").read_bytes())
+    assert runs[0] == runs[1]
+
+
+def test_dense_layers_are_kept_where_asked(extracted: Project) -> None:
+    project = with_settings(extracted, top="fc7", epochs=1)
+    assert finetune.top_layer(project).name == "fc7"
+    assert finetune.top_layer(extracted).name == "pool5"  # auto: random weights are not trained ones
+    top = finetune.top_layer(project)
+    model = Tuned(top, project.read_weights(), 3, top.width(project.image_size))
+    assert sum(isinstance(module, torch.nn.Dropout) for module in model.modules()) == 2
+    pixels = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    assert model(pixels).shape == (2, 3)
+
+
+def test_divergence_and_too_large_batches_are_refused(extracted: Project) -> None:
+    with pytest.raises(BadInput, match=r"diverged.*learning_rate"):
+        finetune.finetune(with_settings(extracted, learning_rate=1e30, epochs=3, warmup=0), ("full",))
+    with pytest.raises(BadInput, match=r"batch_size is 4096, but there are \d+ train images"):
+        finetune.finetune(with_settings(extracted, batch_size=4096), ("full",))
+    assert not extracted.finetune_folder("full").exists()
