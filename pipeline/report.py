@@ -65,7 +65,8 @@ def _pictures(project: Project) -> list[Picture]:
         Picture(
             "Accuracy of all methods",
             f"Top-1 accuracy on {test_images} test images with 95 % intervals. "
-            "Hollow: a layer with untrained weights. Grey: controls without a network.",
+            "Orange: fine-tuned. Hollow: a layer with untrained weights. Grey: controls without a network; "
+            "the majority class is left out.",
             Markup(plots.accuracies(lines)),  # noqa: S704
         )
     ]

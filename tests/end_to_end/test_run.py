@@ -73,10 +73,17 @@ def test_run_without_dvc(project: Path, images: Path, cli: Cli) -> None:
 
 
 def test_disagreeing_inputs_name_the_command_to_run_first(project: Path, cli: Cli) -> None:
-    for command, needs in (
-        (["weights"], None), (["extract"], "prepare"), (["prepare"], None), (["train", "--head", "knn"], "extract"),
-        (["extract"], None), (["compare"], "train --head logreg"), (["report"], "compare"), (["results"], "compare"),
-    ):  # fmt: skip
+    order = [
+        (["weights"], None),
+        (["extract"], "prepare"),
+        (["prepare"], None),
+        (["train", "--head", "knn"], "extract"),
+        (["extract"], None),
+        (["compare"], "train --head logreg"),
+        (["report"], "compare"),
+        (["results"], "compare"),
+    ]
+    for command, needs in order:
         done = cli(*command, "--project", project, code=2 if needs else 0)
         if needs:
             assert re.search(rf"run `(python cli\.py )?{needs}` first", done.stderr)

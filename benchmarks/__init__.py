@@ -1,0 +1,1 @@
+"""Side-by-side measurements: one command each, each prints a table and `ratio: X` last."""
