@@ -118,7 +118,7 @@ def _heads(project: Project, manifest: Manifest) -> list[Method]:
 def _baselines(project: Project, manifest: Manifest) -> list[Method]:
     methods = []
     for mode in project.settings.finetune.modes:
-        card = finetune.card(project, mode)
+        card = finetune.read_card(project, mode)
         if card["inputs"] != finetune.inputs(project, manifest, mode):
             raise BadInput(
                 f"finetune.{mode} was trained with other settings or images; "

@@ -17,7 +17,7 @@ from features.manifest import Manifest
 from features.network import Layer, gflops
 from features.weights import Weights
 from pipeline.datasets import source
-from pipeline.project import Project
+from pipeline.project import Project, read_json
 
 
 def obtain_weights(project: Project) -> None:
@@ -78,7 +78,7 @@ def extract(project: Project, layers: Sequence[Layer]) -> Report | None:
         if not stale:
             print(f"extract: {', '.join(layer.name for layer in layers)} current, nothing to do")
             return None
-        plan = extraction(project, manifest, layers)
+        plan = extraction(project, manifest, stale)
         _announce(plan)
         report = plan.fill()
         for layer in stale:
@@ -132,6 +132,7 @@ def _record(project: Project, plan: Extraction, report: Report) -> None:
     `computed_seconds` is what the activations of each layer cost when they were
     computed, whenever that was: the price that a comparison has to count.
     """
+    spent = read_json(project.extract_record)["computed_seconds"] if project.extract_record.exists() else {}
     rate = report.run_through_network / report.seconds if report.seconds else 0.0
     record = {
         "images": report.images,
@@ -141,7 +142,7 @@ def _record(project: Project, plan: Extraction, report: Report) -> None:
         "engine": plan.choice.numerics,
         "device": plan.choice.device,
         "image_size": list(plan.preprocessing.size),
-        "computed_seconds": {layer.name: round(plan.seconds(layer), 3) for layer in plan.layers},
+        "computed_seconds": spent | {layer.name: round(plan.seconds(layer), 3) for layer in plan.layers},
     }
     with written_aside(project.extract_record) as aside:
         aside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")

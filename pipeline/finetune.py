@@ -15,88 +15,33 @@ new output layer starts from a head fitted on frozen features).
 
 import hashlib
 import json
-import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from features.batches import Decoder, Pixels
+from features.batches import Decoder
 from features.errors import BadInput
 from features.extract import Extraction
 from features.files import remove, written_aside
 from features.manifest import Manifest, write_csv
-from features.modules import build
 from features.network import Layer, parse_layer
-from features.progress import Progress
-from features.weights import Weights
-from pipeline.calibration import calibrated, log_loss, temperature
+from pipeline.calibration import calibrated, temperature
 from pipeline.extraction import extraction
 from pipeline.heads.linear import LinearHead, LogReg
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
+from pipeline.trainer import Tuned, scores, train
 from pipeline.tuning import Rows, tune
 
-DROPOUT = 0.5  # behind the hidden dense layers, as in the VGG paper
-EVALUATION_BATCH = 64  # images
 START_GRID = {"C": tuple(10.0**k for k in range(-5, 3))}  # of the head the output layer starts from
-MAX_NORM = 5.0  # gradients longer than this are shortened: one odd batch must not undo the pretraining
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the train rows gave; epoch 0 is the start, before any step."""
-
-    epoch: int
-    train_loss: float
-    validation_top1: float
-    validation_log_loss: float
-    seconds: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Higher is better: accuracy, ties decided by log-loss."""
-        return self.validation_top1, -self.validation_log_loss
-
-
-class Tuned(nn.Module):
-    """The network up to `top`, and a new output layer on its standardised activations.
-
-    The features' mean and scale over the train rows are constants of the module:
-    a linear head that was fitted on standardised features continues as it is,
-    and the output layer's inputs are of the size that its learning rate assumes.
-    """
-
-    mean: Tensor
-    std: Tensor
-    feature_mean: Tensor
-    feature_scale: Tensor
-
-    def __init__(self, top: Layer, weights: Weights, n_classes: int, width: int) -> None:
-        super().__init__()
-        mean, std = weights.normalisation
-        self.network = build(top.steps, weights.tensors(top.steps), dropout=DROPOUT)
-        self.output = nn.Linear(width, n_classes)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
-        self.register_buffer("feature_mean", torch.zeros(width))
-        self.register_buffer("feature_scale", torch.ones(width))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map (B, H, W, 3) uint8 to (B, n_classes) logits."""
-        x = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std  # (B, 3, H, W), channels last
-        x = self.network(x).flatten(1)  # (B, width)
-        logits: Tensor = self.output((x - self.feature_mean) / self.feature_scale)
-        return logits
 
 
 def finetune(project: Project, modes: Sequence[str]) -> None:
@@ -186,11 +131,11 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
         flush=True,
     )
     decoder = Decoder(manifest, plan.source, plan.preprocessing)
-    history, best = _epochs(model, decoder, project, device)
+    history, best = train(model, decoder, settings, device)
     model.load_state_dict(best)
-    scores = _scores(model, decoder, manifest.where("validation"), device)
-    T = temperature(scores, manifest.labels[manifest.where("validation")])
-    proba = calibrated(_scores(model, decoder, manifest.where("test"), device), T)
+    logits = scores(model, decoder, manifest.where("validation"), device)
+    T = temperature(logits, manifest.labels[manifest.where("validation")])
+    proba = calibrated(scores(model, decoder, manifest.where("test"), device), T)
     chosen = max(history, key=lambda epoch: epoch.rank)
     card = {
         "schema": 1,
@@ -227,15 +172,9 @@ def _start_from_head(model: Tuned, project: Project, plan: Extraction, top: Laye
         X, y = store.rows(np.arange(len(manifest))), store.labels
     except BadInput:  # not among the published layers: from the cache, or through the network
         X, y = plan.activations(top), manifest.labels
-    train, validation = (manifest.where(split) for split in ("train", "validation"))
-    tuned = tune(
-        LogReg,
-        START_GRID,
-        ["standard"],
-        Rows(X[train], y[train]),
-        Rows(X[validation], y[validation]),
-        manifest.classes,
-    )
+    rows = {split: manifest.where(split) for split in ("train", "validation")}
+    fitted, chosen_on = (Rows(X[numbers], y[numbers]) for numbers in rows.values())
+    tuned = tune(LogReg, START_GRID, ["standard"], fitted, chosen_on, manifest.classes)
     head, normalisation = tuned.classifier.head, tuned.classifier.normalisation
     assert isinstance(head, LinearHead)  # noqa: S101 - narrows the type: LogReg is one
     with torch.no_grad():
@@ -243,110 +182,6 @@ def _start_from_head(model: Tuned, project: Project, plan: Extraction, top: Laye
         model.output.bias.copy_(torch.from_numpy(head.intercept_))
         model.feature_mean.copy_(torch.from_numpy(normalisation.mean))
         model.feature_scale.copy_(torch.from_numpy(normalisation.scale))
-
-
-def _epochs(
-    model: Tuned, decoder: Decoder, project: Project, device: torch.device
-) -> tuple[list[Epoch], dict[str, Tensor]]:
-    """Train; return the history and the state of the best epoch on validation rows."""
-    settings, manifest = project.settings.finetune, decoder.manifest
-    train, validation = manifest.where("train"), manifest.where("validation")
-    order = np.random.default_rng(settings.seed)
-    steps = math.ceil(len(train) / settings.batch_size)
-    optimiser, schedule = _optimiser(model, project, settings.epochs * steps)
-    history: list[Epoch] = []
-    best = _copy(model)
-    with Progress("finetune", settings.epochs * len(train), "images") as progress:
-        for number in range(settings.epochs + 1):
-            begun, losses = time.monotonic(), []
-            if number:  # epoch 0: the start as it is
-                batches = np.array_split(order.permutation(train), steps)
-                for loss in _steps(model, decoder, batches, optimiser, schedule, device):
-                    losses.append(loss)
-                    progress.advance(len(batches[len(losses) - 1]))
-            scores = _scores(model, decoder, validation, device)
-            top1 = float((scores.argmax(axis=1) == manifest.labels[validation]).mean())
-            loss = log_loss(scores, manifest.labels[validation])
-            mean = float(np.mean(losses)) if losses else float("nan")
-            history.append(Epoch(number, mean, top1, loss, round(time.monotonic() - begun, 3)))
-            print(f"finetune: epoch {number}, validation top-1 {top1:.4f}, log-loss {loss:.4f}", flush=True)
-            if history[-1].rank >= max(epoch.rank for epoch in history):
-                best = _copy(model)
-    return history, best
-
-
-def _optimiser(
-    model: Tuned, project: Project, total: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW, a lower rate for pretrained layers; linear warm-up, then a cosine to zero."""
-    settings = project.settings.finetune
-    optimiser = torch.optim.AdamW(
-        [
-            {
-                "params": model.network.parameters(),
-                "lr": settings.learning_rate * settings.pretrained_factor,
-            },
-            {"params": model.output.parameters(), "lr": settings.learning_rate},
-        ],
-        weight_decay=settings.weight_decay,
-    )
-    rising = settings.warmup * total
-
-    def factor(step: int) -> float:
-        risen = min(1.0, (step + 1) / rising) if rising else 1.0
-        return risen * 0.5 * (1 + math.cos(math.pi * step / total))
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-
-
-def _steps(
-    model: Tuned,
-    decoder: Decoder,
-    batches: Sequence[NDArray[np.intp]],
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    device: torch.device,
-) -> Iterator[float]:
-    """One pass over the train rows; yields the loss of every step.
-
-    Raises
-    ------
-    BadInput
-        When the loss is no longer a finite number.
-    """
-    model.train()
-    for numbers, pixels in zip(batches, decoder.batches(batches), strict=True):
-        labels = torch.from_numpy(decoder.manifest.labels[numbers]).long().to(device)
-        loss = nn.functional.cross_entropy(model(_on(pixels, device)), labels)
-        if not loss.isfinite():
-            raise BadInput(
-                "finetune: training diverged (the loss is not finite); lower finetune.learning_rate"
-            )
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
-        optimiser.step()
-        schedule.step()
-        yield loss.item()
-
-
-@torch.inference_mode()
-def _scores(
-    model: Tuned, decoder: Decoder, numbers: NDArray[np.intp], device: torch.device
-) -> NDArray[np.float32]:
-    """Logits of some rows, (n, n_classes) float32, in evaluation mode."""
-    model.eval()
-    batches = np.split(numbers, range(EVALUATION_BATCH, len(numbers), EVALUATION_BATCH))
-    logits = [model(_on(pixels, device)).cpu() for pixels in decoder.batches(batches)]
-    return np.asarray(torch.cat(logits).numpy())
-
-
-def _on(pixels: Pixels, device: torch.device) -> Tensor:
-    return torch.from_numpy(pixels).to(device)
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def _parameters(model: nn.Module) -> int:
@@ -357,7 +192,7 @@ def _state(model: Tuned) -> dict[str, Tensor]:
     return {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def card(project: Project, mode: str) -> dict[str, Any]:
+def read_card(project: Project, mode: str) -> dict[str, Any]:
     """Read a published baseline's card; BadInput where `finetune` has to run first."""
     path = project.finetune_folder(mode) / "card.json"
     if not path.exists():

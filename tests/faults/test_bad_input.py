@@ -1,10 +1,14 @@
 """Bad input on the command line: exit 2, one sentence, no traceback, nothing half-made."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import QUICK, Cli, make_project, refusal
+from pipeline.project import Project
+from tests.conftest import QUICK, REPOSITORY, Cli, make_project, refusal
 
 
 @pytest.mark.parametrize(
@@ -78,3 +82,16 @@ def test_wrong_python_is_told_what_to_do(cli: Cli, project: Path, tmp_path: Path
     said = refusal(cli("prepare", "--project", project, code=2, PYTHONPATH=str(fake)))
     assert "pydantic is not installed" in said
     assert "make" in said
+
+
+def test_interrupt_is_130_and_the_next_run_goes_on(prepared: Project, cli: Cli) -> None:
+    command = [sys.executable, "-u", str(REPOSITORY / "cli.py"), "extract", "--project", str(prepared.root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "device cpu" in process.stdout.readline()  # the work has begun
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "interrupted" in said
+    cli("extract", "--project", prepared.root)

@@ -11,9 +11,9 @@ from features.errors import BadInput
 from features.network import parse_layer
 from pipeline import finetune
 from pipeline.extraction import extract, extraction
-from pipeline.finetune import Tuned
 from pipeline.params import parse, read_yaml
 from pipeline.project import Project
+from pipeline.trainer import Tuned
 
 
 def with_settings(project: Project, **changes: object) -> Project:
