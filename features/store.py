@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -23,6 +23,9 @@ from zarr.codecs import ZstdCodec
 from features.errors import BadInput
 from features.files import remove, sha256_file, written_aside
 from features.manifest import SPLITS, Manifest
+
+if TYPE_CHECKING:
+    import dask.array
 
 SCHEMA = 1
 SHARD_BYTES = 128 << 20  # few large files: object stores, DVC and disks all like them
@@ -181,6 +184,17 @@ class FeatureStore:
         array = self.group[name]
         assert isinstance(array, zarr.Array)  # noqa: S101 - narrows the type; `open` has checked
         return array
+
+    def dask(self) -> "dask.array.Array":
+        """Return the features as a lazy (image, feature) dask array; one chunk is one shard.
+
+        For what is larger than memory. Reads are not checked for holes, as `rows` does.
+        """
+        import dask.array  # noqa: PLC0415 - slow to import, and seldom needed
+
+        # Whole shards: by default dask would read each of their inner chunks by itself
+        lazy: dask.array.Array = dask.array.from_zarr(self.features, chunks=self.features.shards)
+        return lazy
 
     def where(self, split: str) -> NDArray[np.intp]:
         """Row numbers of one split, ascending."""

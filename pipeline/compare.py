@@ -70,6 +70,12 @@ class Line:
     converged: bool
     chosen: str
 
+    @property
+    def label(self) -> str:
+        """The method's name in pictures, marked where its layer is computed with untrained weights."""
+        marked = self.weights in ("untrained", "random")
+        return f"{self.method} ({self.weights})" if marked else self.method
+
 
 def compare(project: Project) -> list[Line]:
     """Compare every method that the settings name.
@@ -203,7 +209,12 @@ def _write_plots(folder: Path, lines: Sequence[Line], methods: Sequence[Method])
     write_csv(
         folder / "accuracy.csv",
         ("method", "top1", "low", "high", "weights"),
-        [(line.method, line.top1, line.low, line.high, line.weights) for line in lines],
+        # Without the majority class, whose accuracy would press all others together
+        [
+            (line.label, line.top1, line.low, line.high, line.weights)
+            for line in lines
+            if line.method != "majority"
+        ],
     )
     head, baseline = best_head(lines), baseline_of(lines)
     named = {method.name: method.predictions for method in methods}

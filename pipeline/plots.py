@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.compare import BASELINES, Line
 
-HEAD, BASELINE, CONTROL, MARKED = "#2f6fab", "#c2571a", "#7a7a7a", "#a33"
+HEAD, BASELINE, CONTROL = "#2f6fab", "#c2571a", "#7a7a7a"
 INK = "#808080"  # readable on white and on black
 NUMBERS_UP_TO = 20  # classes: above, a confusion matrix's cells are too small for numbers
 LABELS_UP_TO = 40
@@ -33,11 +33,7 @@ def accuracies(lines: Sequence[Line]) -> str:
         hollow = line.weights in ("untrained", "random")
         axes.plot([100 * line.low, 100 * line.high], [height, height], color=colour, linewidth=2)
         axes.plot(100 * line.top1, height, "o", color=colour, markerfacecolor="none" if hollow else colour)
-    names = [
-        f"{line.method} ({line.weights})" if line.weights in ("untrained", "random") else line.method
-        for line in ordered
-    ]
-    axes.set_yticks(range(len(ordered)), names)
+    axes.set_yticks(range(len(ordered)), [line.label for line in ordered])
     axes.set_xlabel("test top-1 accuracy, %, with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
     return _svg(figure, axes)

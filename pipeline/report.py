@@ -76,7 +76,7 @@ def _pictures(project: Project) -> list[Picture]:
             right, total = int(table.trace()), int(table.sum())
             found.append(
                 Picture(
-                    f"Confusion: {line.method}",
+                    f"Confusion: {line.label}",
                     f"Test images by true and predicted class; {right} of {total} are right.",
                     Markup(plots.confusion(table, classes)),  # noqa: S704
                 )

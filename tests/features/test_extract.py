@@ -209,6 +209,9 @@ def test_store_of_any_length_round_trips(n: int, tmp_path: Path) -> None:
     opened = FeatureStore.open(published(tmp_path, rows, Layout(8, 4)))
     np.testing.assert_array_equal(opened.rows(np.arange(n)), rows.astype(np.float32))
     assert opened.features.shape == (n, 5)
+    lazy = opened.dask()
+    assert lazy.chunks[0][0] == min(n, 8)
+    np.testing.assert_array_equal(lazy.compute(), rows)
 
 
 def test_digests_are_what_sha256sum_checks(tmp_path: Path) -> None:
