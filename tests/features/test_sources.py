@@ -91,7 +91,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def published(server: type[Handler], monkeypatch: pytest.MonkeyPatch) -> type[Handler]:
     """Let torchvision's registry name the local server."""
     member = torchvision.models.VGG11_Weights.IMAGENET1K_V1
-    changed = torchvision.models.WeightsEnum  # noqa: F841 - documents what is replaced
     monkeypatch.setattr(
         member, "_value_", member.value.__class__(**{**vars(member.value), "url": server.url})
     )
