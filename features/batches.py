@@ -15,23 +15,29 @@ AHEAD = 2  # batches beyond the one in use: memory stays flat
 DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
 
 Pixels = NDArray[np.uint8]  # (n, H, W, 3)
-Numbers = Sequence[int] | NDArray[np.intp]  # of manifest rows
+# Positions in the grid (image, view), row by row: with one view, the manifest's row numbers
+Numbers = Sequence[int] | NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Reads a manifest's images as the network's uint8 input."""
+    """Reads a manifest's images as the network's uint8 input: `views` of each."""
 
     manifest: Manifest
     source: ImageSource
     preprocessing: Preprocessing
+    views: tuple[str, ...] = ("none",)
 
     def batch(self, numbers: Numbers, padded_to: int = 0) -> Pixels:
-        """Decode rows `numbers` into (n, H, W, 3) uint8, padded with zero images to `padded_to`."""
+        """Decode `numbers` into (n, H, W, 3) uint8, padded with zero images to `padded_to`."""
         pixels = np.zeros((max(len(numbers), padded_to), *self.preprocessing.size, 3), np.uint8)
+        decoded = None
         for position, number in enumerate(numbers):
-            row = self.manifest.rows[number]
-            pixels[position] = self.preprocessing.pixels(self.source.image(row.path, row.sha256))
+            row = self.manifest.rows[number // len(self.views)]
+            if decoded is None or decoded[0] is not row:  # the views of an image follow one another
+                decoded = row, self.source.image(row.path, row.sha256)
+            view = self.views[number % len(self.views)]
+            pixels[position] = self.preprocessing.pixels(decoded[1], view, row.sha256)
         return pixels
 
     def batches(self, numbers: Iterable[Numbers], padded_to: int = 0) -> Iterator[Pixels]:

@@ -1,11 +1,13 @@
 """Manifest + network → blocks in the cache → published stores.
 
-    extraction = Extraction(manifest, source, layers, weights, preprocessing, choice, "float16", cache_root)
+    extraction = Extraction(manifest, source, layers, ("none",), weights, preprocessing, choice,
+                            "float16", cache_root)
     report = extraction.fill()                      # the network meets the missing images, once
     extraction.publish(layers[0], folder, scratch, {})  # artifacts/features/fc7.zarr
 
-All missing layers are tapped in one forward pass. An image that is in the cache
-for every layer asked does not meet the network.
+All missing layers are tapped in one forward pass. An image that is in the cache for
+every layer and view asked does not meet the network. Images and their views form a grid,
+numbered row by row: view v of image i is number i × views + v.
 """
 
 import time
@@ -19,19 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.batches import Decoder, Pixels
-from features.cache import Blocks, Place, block_seconds, gather
+from features.cache import Blocks, Place, block_seconds, fingerprint, gather
 from features.engines import REVISIONS, Choice, Engine, create
 from features.errors import BadInput
 from features.images import ImageSource, Preprocessing, control_pixels
 from features.manifest import SPLITS, Manifest
 from features.network import Layer, gflops
 from features.progress import Progress
-from features.store import Layout, publish
+from features.publish import publish
+from features.views import words
 from features.weights import Weights
 
 PIXELS_NUMERICS = f"pillow/{REVISIONS['pillow']}"  # of the layer that needs no engine
 BLOCK_IMAGES = 128  # at most this much work is lost to a kill
-BLOCK_BYTES = 256 << 20  # of the largest layer, in fp32: bounds memory for flattened early layers
+BLOCK_BYTES = 256 << 20  # of the widest layer, in fp32: bounds memory for flattened early layers
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,34 @@ class Report:
     Attributes
     ----------
     run_through_network : int
-        Images that were not in the cache.
+        Images of which at least one view was not in the cache.
+    passes : int
+        Views of images that went through the network.
     seconds : float
         Wall time of decoding and forward passes.
     """
 
     images: int
     run_through_network: int
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What one round of batches gave.
+
+    Attributes
+    ----------
+    numbers : list of int
+        Positions in the grid (image, view).
+    rows : dict of layer name to (n, width) float32
+    seconds : float
+        Wall time of all of it, waiting for images included.
+    """
+
+    numbers: list[int]
+    rows: dict[str, NDArray[np.float32]]
     seconds: float
 
 
@@ -58,18 +82,23 @@ class Extraction:
     manifest: Manifest
     source: ImageSource
     layers: Sequence[Layer]
+    views: tuple[str, ...]
     weights: Weights
     preprocessing: Preprocessing
     choice: Choice
     dtype: str
     cache_root: Path
-    blocks: dict[str, Blocks] = field(init=False)
+    blocks: dict[tuple[str, str], Blocks] = field(init=False)  # by layer and view
 
     def __post_init__(self) -> None:
-        blocks = {layer.name: Blocks(self.cache_root, self.facts(layer)) for layer in self.layers}
+        blocks = {
+            (layer.name, view): Blocks(self.cache_root, self.facts(layer, view))
+            for layer in self.layers
+            for view in self.views
+        }
         object.__setattr__(self, "blocks", blocks)
 
-    def facts(self, layer: Layer) -> dict[str, Any]:
+    def facts(self, layer: Layer, view: str) -> dict[str, Any]:
         """Everything one layer's numbers depend on besides the image: the cache's key."""
         preprocessing = self.preprocessing.words()
         if layer.step == "pixels":  # no network: neither its weights nor its normalisation matter
@@ -78,7 +107,7 @@ class Extraction:
             "layer": layer.name,
             "tensors": self.weights.fingerprint(layer.steps),
             "preprocessing": preprocessing,
-            "view": "none",
+            "view": words(view),
             "dtype": self.dtype,
             "numerics": self.choice.numerics if layer.steps else PIXELS_NUMERICS,
         }
@@ -94,42 +123,65 @@ class Extraction:
         """
         wanted = set(self.manifest.keys)
         have = {name: set(blocks.sound_index(wanted)) for name, blocks in self.blocks.items()}
-        todo = self._missing(set.intersection(wanted, *have.values()))
+        todo = self._missing(have)
         if not todo:
-            return Report(len(self.manifest), 0, 0.0)
-        incomplete = [layer for layer in self.layers if not wanted <= have[layer.name]]
+            return Report(len(self.manifest), 0, 0, 0.0)
+        incomplete = [
+            layer for layer in self.layers if any(not wanted <= have[layer.name, view] for view in self.views)
+        ]
         started = time.monotonic()
-        # The layer `pixels` needs no network; alone it needs no engine either.
-        network_layers = [layer for layer in incomplete if layer.steps]
-        engine = (
-            create(self.choice, network_layers, self.weights, self.preprocessing) if network_layers else None
-        )
-        with Progress("extract", len(todo), "images") as progress:
-            for numbers, batches in self._blocks_of_batches(todo, engine.batch if engine else BLOCK_IMAGES):
-                begun = time.monotonic()
-                parts = [self._forward(engine, batch, incomplete) for batch in batches]
+        with Progress("extract", len(todo), "images" if len(self.views) == 1 else "views") as progress:
+            for computed in self.compute(todo, incomplete):
                 for layer in incomplete:
-                    rows = np.concatenate([part[layer.name] for part in parts])[: len(numbers)]
-                    self._keep(layer, numbers, rows, have[layer.name], time.monotonic() - begun)
-                progress.advance(len(numbers))
-        return Report(len(self.manifest), len(todo) if engine else 0, time.monotonic() - started)
+                    self._keep(layer, computed, have)
+                progress.advance(len(computed.numbers))
+        network = any(layer.steps for layer in incomplete)  # the layer `pixels` alone needs none
+        images = {number // len(self.views) for number in todo} if network else ()
+        passes = len(todo) if network else 0
+        return Report(len(self.manifest), len(images), passes, time.monotonic() - started)
 
-    def _missing(self, present: set[bytes]) -> list[int]:
-        """Row numbers to compute; an image that stands in several rows is computed once."""
+    def _missing(self, have: Mapping[tuple[str, str], set[bytes]]) -> list[int]:
+        """Positions to compute; an image that stands in several rows is computed once."""
         first = {key: number for number, key in reversed(list(enumerate(self.manifest.keys)))}
-        return sorted(number for key, number in first.items() if key not in present)
+        missing = []
+        for position, view in enumerate(self.views):
+            present = set.intersection(*(have[layer.name, view] for layer in self.layers))
+            missing += [row * len(self.views) + position for key, row in first.items() if key not in present]
+        return sorted(missing)
 
-    def _blocks_of_batches(
-        self, todo: Sequence[int], batch: int
-    ) -> Iterator[tuple[list[int], Iterator[Pixels]]]:
-        """Yield (row numbers, their decoded batches); decoding runs ahead of the consumer."""
-        widest = max(layer.width(self.preprocessing.size) for layer in self.layers)
-        count = min(BLOCK_IMAGES, BLOCK_BYTES // (4 * widest)) // batch * batch or batch
-        blocks = [list(todo[start : start + count]) for start in range(0, len(todo), count)]
-        batches = [block[i : i + batch] for block in blocks for i in range(0, len(block), batch)]
-        decoded = Decoder(self.manifest, self.source, self.preprocessing).batches(batches, batch)
-        for block in blocks:
-            yield block, (next(decoded) for _ in range(0, len(block), batch))
+    def compute(self, numbers: Sequence[int], layers: Sequence[Layer]) -> Iterator[Computed]:
+        """Run views of images through the network, whatever the cache holds, in rounds of whole images."""
+        network = [layer for layer in layers if layer.steps]
+        engine = create(self.choice, network, self.weights, self.preprocessing) if network else None
+        batch = engine.batch if engine else BLOCK_IMAGES
+        rounds = self._rounds(numbers, layers, batch)
+        batches = [part[i : i + batch] for part in rounds for i in range(0, len(part), batch)]
+        decoder = Decoder(self.manifest, self.source, self.preprocessing, self.views)
+        decoded = decoder.batches(batches, batch)  # runs ahead of its consumer
+        for part in rounds:
+            begun = time.monotonic()
+            parts = [self._forward(engine, next(decoded), layers) for _ in range(0, len(part), batch)]
+            rows = {
+                layer.name: np.concatenate([rows[layer.name] for rows in parts])[: len(part)]
+                for layer in layers
+            }
+            yield Computed(part, rows, time.monotonic() - begun)
+
+    def _rounds(self, numbers: Sequence[int], layers: Sequence[Layer], batch: int) -> list[list[int]]:
+        """Split positions: the views of an image stay together, the widest layer stays in bounds."""
+        widest = max(layer.width(self.preprocessing.size) for layer in layers)
+        most = min(BLOCK_IMAGES * len(self.views), BLOCK_BYTES // (4 * widest)) // batch * batch or batch
+        images = max(1, most // len(self.views))
+        rounds: list[list[int]] = []
+        rows: set[int] = set()  # of the last round
+        for number in numbers:
+            row = number // len(self.views)
+            if not rounds or (row not in rows and len(rows) == images):
+                rounds.append([])
+                rows = set()
+            rounds[-1].append(number)
+            rows.add(row)
+        return rounds
 
     def _forward(
         self, engine: Engine | None, batch: Pixels, layers: Sequence[Layer]
@@ -139,35 +191,50 @@ class Extraction:
             rows["pixels"] = control_pixels(batch)
         return rows
 
-    def _keep(
-        self,
-        layer: Layer,
-        numbers: Sequence[int],
-        rows: NDArray[np.float32],
-        have: set[bytes],
-        seconds: float,
-    ) -> None:
-        """Write a block of the rows that the cache does not have yet, in the store's dtype."""
+    def _keep(self, layer: Layer, computed: Computed, have: Mapping[tuple[str, str], set[bytes]]) -> None:
+        """Write blocks of the rows that the cache does not have yet, one per view, in the store's dtype."""
+        stored = self._stored(layer, computed)
+        row, position = np.divmod(np.array(computed.numbers), len(self.views))
+        for number, view in enumerate(self.views):
+            keys = self.manifest.keys
+            new = [
+                i for i in np.flatnonzero(position == number) if keys[row[i]] not in have[layer.name, view]
+            ]
+            if new:
+                seconds = computed.seconds * len(new) / len(computed.numbers)
+                self.blocks[layer.name, view].write(
+                    [keys[row[i]] for i in new],
+                    stored[new],
+                    {"seconds": round(seconds, 3), "weights": self._weights_words(layer)}
+                    | provenance(self.choice),
+                )
+
+    def _stored(self, layer: Layer, computed: Computed) -> NDArray[Any]:
+        """Cast to the store's dtype; BadInput names the layer and image of what it cannot hold."""
+        rows = computed.rows[layer.name]
         with np.errstate(over="ignore"):  # an overflow becomes inf and is reported below
             stored = rows.astype(self.dtype)
-        if not np.isfinite(stored).all():
-            image = self.manifest.rows[numbers[np.flatnonzero(~np.isfinite(stored).all(axis=1))[0]]].path
+        finite = np.isfinite(stored).all(axis=1)
+        if not finite.all():
+            number = computed.numbers[int(np.flatnonzero(~finite)[0])]
+            image = self.manifest.rows[number // len(self.views)].path
             remedy = (
                 "set extract.dtype to float32"
                 if np.isfinite(rows).all()
                 else "check the weights and this image"
             )
             raise BadInput(f"layer {layer.name} of {image} holds a value that {self.dtype} cannot; {remedy}")
-        new = [i for i, number in enumerate(numbers) if self.manifest.keys[number] not in have]
-        if new:
-            keys = [self.manifest.keys[numbers[i]] for i in new]
-            self.blocks[layer.name].write(
-                keys, stored[new], {"seconds": round(seconds, 3), **provenance(self.choice)}
-            )
+        return stored
 
-    def places(self, layer: Layer) -> list[Place]:
+    def _weights_words(self, layer: Layer) -> str:
+        label = self.weights.label(layer.steps)
+        if label == "none":
+            return label
+        return f"{self.weights.network} from {self.weights.provenance['source']}, {label}"
+
+    def places(self, layer: Layer, view: str) -> list[Place]:
         """Where each manifest row's activation stands; BadInput where one is not in the cache."""
-        index = self.blocks[layer.name].sound_index(set(self.manifest.keys))
+        index = self.blocks[layer.name, view].sound_index(set(self.manifest.keys))
         try:
             return [index[key] for key in self.manifest.keys]
         except KeyError:
@@ -175,53 +242,70 @@ class Extraction:
 
     def seconds(self, layer: Layer) -> float:
         """What computing this layer's blocks took, with the layers tapped in the same passes."""
-        return sum(block_seconds(block) for block in {place.block for place in self.places(layer)})
+        blocks = {place.block for view in self.views for place in self.places(layer, view)}
+        return sum(block_seconds(block) for block in blocks)
 
     def activations(self, layer: Layer) -> NDArray[np.float32]:
-        """All rows of a layer, (n_images, width) float32, computed where the cache lacks them."""
+        """All rows of a layer's first view, (n_images, width) float32; computes what the cache lacks."""
         self.fill()
         width = layer.width(self.preprocessing.size)
-        return gather(self.places(layer), width, np.dtype(self.dtype)).astype(np.float32, copy=False)
+        places = self.places(layer, self.views[0])
+        return gather(places, width, np.dtype(self.dtype)).astype(np.float32, copy=False)
 
-    def publish(self, layer: Layer, folder: Path, scratch: Path, parameters: Mapping[str, Any]) -> None:
-        """Write the layer's store into `folder` in manifest order (see `features.store`).
+    def forget(self, layer: Layer) -> None:
+        """Set aside every block of a layer, so that `fill` computes its images again."""
+        for view in self.views:
+            blocks = self.blocks[layer.name, view]
+            for block in {place.block for place in blocks.index().values()}:
+                blocks.set_aside(block)
+
+    def publish(
+        self, layer: Layer, folder: Path, scratch: Path, parameters: Mapping[str, Any], *, reuse: bool = True
+    ) -> None:
+        """Write the layer's store into `folder` in manifest order (see `features.publish`).
 
         `parameters` are the settings it came from, copied into its attributes unread.
         """
-        places, width = self.places(layer), layer.width(self.preprocessing.size)
-        dtype = np.dtype(self.dtype)
-        layout = Layout.of(len(places), width * dtype.itemsize)
+        width, dtype = layer.width(self.preprocessing.size), np.dtype(self.dtype)
+        places = [self.places(layer, view) for view in self.views]
+
+        def rows(start: int, stop: int) -> NDArray[Any]:
+            views = [gather(of_view[start:stop], width, dtype) for of_view in places]
+            return np.stack(views, axis=1) if len(views) > 1 else views[0]
+
         publish(
             folder / f"{layer.stem}.zarr",
             scratch=scratch,
             manifest=self.manifest,
-            shards=(
-                gather(places[start : start + layout.shard], width, dtype)
-                for start in range(0, len(places), layout.shard)
-            ),
-            layout=layout,
-            width=width,
+            rows=rows,
+            shape=(len(self.views), width) if len(self.views) > 1 else (width,),
             dtype=self.dtype,
             attributes={**self._attributes(layer), "parameters": dict(parameters)},
+            reuse=reuse,
         )
+        for view in self.views:
+            self.blocks[layer.name, view].touch()
 
     def _attributes(self, layer: Layer) -> dict[str, Any]:
         weights = self.weights.provenance
+        fingerprints = [self.blocks[layer.name, view].fingerprint for view in self.views]
         return {
             "layer": layer.name,
             "shape": list(layer.shape(self.preprocessing.size)),
+            "views": list(self.views),
             "gflops_per_image": round(gflops(layer.steps, self.preprocessing.size), 3),
             "classes": list(self.manifest.classes),
             "splits": list(SPLITS),
             "manifest": self.manifest.digest,
-            "fingerprint": self.blocks[layer.name].fingerprint,
+            "fingerprint": fingerprints[0] if len(fingerprints) == 1 else fingerprint(fingerprints),
+            "fingerprints": fingerprints,
             "weights": self.weights.label(layer.steps),
             "weights_source": {
                 name: weights[name] for name in ("network", "source", "sha256") if name in weights
             },
             **{
                 k: v
-                for k, v in self.facts(layer).items()
+                for k, v in self.facts(layer, self.views[0]).items()
                 if k in ("tensors", "preprocessing", "dtype", "numerics")
             },
             **provenance(self.choice),

@@ -35,6 +35,10 @@ def written_aside(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
         yield aside
         sync(aside)
         replace(aside, path)
+    except OSError as error:
+        # A full disk is met while writing, where the system names no file
+        error.filename = error.filename or str(path)
+        raise
     finally:
         remove(aside)
 

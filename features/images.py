@@ -23,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from features.errors import BadInput
 from features.network import PIXELS_SIZE, Size
+from features.views import CORNERS, random_crop
 
 # An explicit list: Pillow would otherwise also open EPS, which starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
@@ -156,15 +157,28 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize and crop to (height, width, 3) uint8."""
+    def pixels(self, image: Image.Image, view: str = "none", sha256: str = "") -> NDArray[np.uint8]:
+        """Turn one view of an image into (height, width, 3) uint8; random crops are drawn from `sha256`."""
+        height, width = self.size
+        if view.startswith("crop-"):
+            crop = random_crop(sha256, int(view.removeprefix("crop-")), image.size)
+            part = image.resize((width, height), Image.Resampling.BILINEAR, box=crop.box)
+            return np.array(ImageOps.mirror(part) if crop.mirrored else part)
+        if view in CORNERS:
+            covering = image.resize(self._covering(image.size), Image.Resampling.BILINEAR)
+            right, bottom = CORNERS[view]
+            return self._cut(covering, right * (covering.width - width), bottom * (covering.height - height))
+        centre = self._centre(image)
+        return centre[:, ::-1] if view == "flip" else centre
+
+    def _centre(self, image: Image.Image) -> NDArray[np.uint8]:
         height, width = self.size
         if not self.crop:
             return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
         resized = image.resize(self._covering(image.size), Image.Resampling.BILINEAR)
-        left = round((resized.width - width) / 2.0)
-        top = round((resized.height - height) / 2.0)
-        return np.array(resized.crop((left, top, left + width, top + height)))
+        return self._cut(
+            resized, round((resized.width - width) / 2.0), round((resized.height - height) / 2.0)
+        )
 
     def _covering(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) that keeps the aspect ratio and just covers size × 256/224.
@@ -175,6 +189,10 @@ class Preprocessing:
         if width * size[1] >= height * size[0]:  # the width decides
             return width, max(height, int(width * size[1] / size[0]))
         return max(width, int(height * size[0] / size[1])), height
+
+    def _cut(self, image: Image.Image, left: int, top: int) -> NDArray[np.uint8]:
+        height, width = self.size
+        return np.array(image.crop((left, top, left + width, top + height)))
 
     def words(self) -> dict[str, object]:
         """Describe it for provenance and fingerprints."""

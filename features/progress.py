@@ -14,6 +14,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 INTERVAL = 5.0  # seconds between plain lines: visible life in a log, not a flood
+BRIEF = 1.0  # seconds; what took less needs no closing line
 
 
 class Progress:
@@ -44,7 +45,7 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif kind is None and self.done:
+        elif kind is None and time.monotonic() - self._start >= BRIEF:
             self._line()
 
     def advance(self, count: int) -> None:

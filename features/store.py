@@ -1,174 +1,90 @@
-"""The published feature store: one zarr v3 group per layer, written whole, read strictly.
+"""The published feature store, open for reading: one zarr v3 group per layer, read strictly.
 
-    store = FeatureStore.open(Path("artifacts/features/fc7.zarr"))
-    X = store.rows(store.where("train"))          # (n, 4096) float32
+    store = FeatureStore("fc7")                         # artifacts/features/fc7.zarr
+    X = store.rows(store.where("train"))                # (n, 4096) float32
+    make_pipeline(FeatureStore("fc7"), LogisticRegression()).fit(store.where("train"), y)
 
-Layout: `<stem>` (image, feature); `id` uint8 (image, width) UTF-8, padded with
-zeros; `label` int32; `split` int8, positions in the attribute `splits`;
-`sha256` uint8 (image, 32). Beside the group, `<stem>.sha256` lists the digest of
-every file in it, in the format of `sha256sum`, and is written last.
+How it is laid out stands in `features.publish`. Any zarr v3 reader opens it, too:
+`xarray.open_zarr(path, consolidated=False)` gives named dimensions.
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
+from features import digests
 from features.errors import BadInput
-from features.files import remove, sha256_file, written_aside
-from features.manifest import SPLITS, Manifest
+from features.manifest import SPLITS
+from features.publish import COORDINATES, SCHEMA
 
 if TYPE_CHECKING:
     import dask.array
 
-SCHEMA = 1
-SHARD_BYTES = 128 << 20  # few large files: object stores, DVC and disks all like them
-CHUNK_BYTES = 1 << 20  # the least that is decoded at once
+
+REMEDY = "run `python cli.py extract`, which makes that part again, or `python cli.py verify`"
+
+Positions = NDArray[np.intp]  # row numbers
+Features = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Rows per shard and per inner chunk for rows of a given size."""
-
-    shard: int
-    chunk: int
-
-    @classmethod
-    def of(cls, n_images: int, row_bytes: int) -> "Layout":
-        """A shard holds whole chunks; one shard where everything fits into it."""
-        chunk = max(1, min(n_images, -(-CHUNK_BYTES // row_bytes)))
-        chunks = max(1, min(SHARD_BYTES // (chunk * row_bytes), -(-n_images // chunk)))
-        return cls(chunk * chunks, chunk)
-
-
-def publish(
-    target: Path,
-    *,
-    scratch: Path,
-    manifest: Manifest,
-    shards: Iterator[NDArray[Any]],
-    layout: Layout,
-    width: int,
-    dtype: str,
-    attributes: Mapping[str, Any],
-) -> None:
-    """Write a store beside its final place and make it appear whole.
+class FeatureStore:
+    """A published store; also a scikit-learn transformer from row numbers or image ids to features.
 
     Parameters
     ----------
-    target : Path
-        `…/fc7.zarr`; the array inside bears the stem's name.
-    scratch : Path
-        Folder for the unfinished store, on the same file system.
-    shards : iterator of (layout.shard, width) arrays, the last one shorter
-    attributes : mapping
-        What the store says of itself besides its schema version.
+    layer : str or Path
+        A layer's name (`pool5:avg`), or the path of a store (`…/pool5-avg.zarr`).
+    project : str or Path
+        Folder that holds `artifacts/`, for a layer's name.
+    view : int or None
+        Which view `transform` returns where there are several; `rows` returns all of them.
+
+    Raises
+    ------
+    BadInput
+        On first use, where the store is absent, unfinished or damaged.
     """
-    digests = digest_file(target)
-    digests.unlink(missing_ok=True)  # from here on the old store is no longer vouched for
-    with written_aside(target, scratch=scratch) as aside:
-        group = zarr.create_group(str(aside), zarr_format=3, attributes={"schema": SCHEMA, **attributes})
-        array = _create(group, target.stem, (len(manifest), width), dtype, ("image", "feature"), layout)
-        start = 0
-        for rows in shards:
-            array[start : start + len(rows)] = rows
-            start += len(rows)
-        if start != len(manifest):
-            raise RuntimeError(f"{target}: {start} rows were given for {len(manifest)} images")
-        _write_coordinates(group, manifest)
-        # "./" beside the name: what `sha256sum --check` run in the folder expects
-        listed = [f"{sha256_file(file)}  {target.name}/{name}\n" for name, file in _files(aside)]
-    with written_aside(digests, scratch=scratch) as aside:
-        aside.write_text("".join(listed), "utf-8")
 
-
-def _create(
-    group: zarr.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: str,
-    dimensions: tuple[str, ...],
-    layout: Layout | None = None,
-) -> zarr.Array[Any]:
-    rest = shape[1:]
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=(layout.chunk, *rest) if layout else shape,
-        shards=(layout.shard, *rest) if layout else None,
-        # NaN: a hole must not look like a feature. Level 1 writes twice as fast
-        # as the default for two per cent more bytes.
-        fill_value=float("nan") if dtype.startswith("float") else 0,
-        compressors=ZstdCodec(level=1, checksum=True),
-        dimension_names=dimensions,
-        config={"write_empty_chunks": True},
-    )
-
-
-def _write_coordinates(group: zarr.Group, manifest: Manifest) -> None:
-    encoded = [row.id.encode() for row in manifest.rows]
-    longest = max(len(text) for text in encoded)
-    ids = np.array([list(text.ljust(longest, b"\0")) for text in encoded], np.uint8)
-    keys = np.frombuffer(b"".join(manifest.keys), np.uint8).reshape(len(manifest), -1)
-    columns: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
-        "id": (ids, ("image", "byte")),
-        "label": (manifest.labels, ("image",)),
-        "split": (manifest.splits, ("image",)),
-        "sha256": (keys, ("image", "digest")),
-    }
-    for name, (values, dimensions) in columns.items():
-        _create(group, name, values.shape, str(values.dtype), dimensions)[...] = values
-
-
-def digest_file(target: Path) -> Path:
-    """`fc7.zarr` → `fc7.sha256`, beside it."""
-    return target.with_suffix(".sha256")
-
-
-def _files(store: Path) -> list[tuple[str, Path]]:
-    found = [Path(folder) / name for folder, _, names in os.walk(store) for name in names]
-    return sorted((file.relative_to(store).as_posix(), file) for file in found)
-
-
-def delete(target: Path) -> None:
-    """Remove a store and its digests."""
-    digest_file(target).unlink(missing_ok=True)
-    remove(target)
-
-
-@dataclass(frozen=True)
-class FeatureStore:
-    """A published store, open for reading."""
-
-    path: Path
-    group: zarr.Group
+    def __init__(self, layer: str | Path, project: str | Path = ".", view: int = 0) -> None:
+        self.layer = layer
+        self.project = project
+        self.view = view
 
     @classmethod
     def open(cls, path: Path) -> "FeatureStore":
-        """Open a store that is whole.
+        """Open the store at `path` now, not on first use."""
+        return cls(path).fit()
 
-        Raises
-        ------
-        BadInput
-            Where it is absent, unfinished, or its metadata cannot be read.
-        """
-        if not digest_file(path).exists() or not path.is_dir():
-            raise BadInput(f"there is no finished store {path}; run `extract` first")
+    @property
+    def path(self) -> Path:
+        """The group's folder."""
+        if isinstance(self.layer, Path) or self.layer.endswith(".zarr"):
+            return Path(self.layer)
+        return Path(self.project) / "artifacts" / "features" / f"{self.layer.replace(':', '-')}.zarr"
+
+    @cached_property
+    def group(self) -> zarr.Group:
+        """The zarr group, after every file's size and every small file's digest were compared."""
+        stem = self.path.stem
+        for name, recorded in digests.read(self.path).items():
+            shard = name.startswith(f"{stem}/c/")
+            if damage := digests.damage(self.path / name, recorded, content=not shard):
+                raise BadInput(f"{self.path} is damaged: {name} {damage}; {REMEDY}")
         try:
-            group = zarr.open_group(str(path), mode="r", zarr_format=3)
+            group = zarr.open_group(str(self.path), mode="r", zarr_format=3)
             names = set(group.array_keys())
         except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{path} is damaged ({error}); delete it and run `extract` again") from error
-        if group.attrs.get("schema") != SCHEMA or path.stem not in names:
-            raise BadInput(f"{path} is not a feature store of schema {SCHEMA}; delete it and run `extract`")
-        return cls(path, group)
+            raise BadInput(f"{self.path} is damaged ({error}); {REMEDY}") from error
+        if group.attrs.get("schema") != SCHEMA or names != {stem, *COORDINATES}:
+            raise BadInput(
+                f"{self.path} is not a feature store of schema {SCHEMA}; delete it and run `extract`"
+            )
+        return group
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -177,16 +93,20 @@ class FeatureStore:
 
     @property
     def features(self) -> zarr.Array[Any]:
-        """The array (image, feature), in the store's dtype."""
-        return self._array(self.path.stem)
+        """The array (image, feature) or (image, view, feature), in the store's dtype."""
+        return self.array(self.path.stem)
 
-    def _array(self, name: str) -> zarr.Array[Any]:
+    def array(self, name: str) -> zarr.Array[Any]:
+        """One of the group's arrays: the features, or a coordinate."""
         array = self.group[name]
-        assert isinstance(array, zarr.Array)  # noqa: S101 - narrows the type; `open` has checked
+        assert isinstance(array, zarr.Array)  # noqa: S101 - narrows the type; `group` has checked
         return array
 
+    def __len__(self) -> int:
+        return int(self.features.shape[0])
+
     def dask(self) -> "dask.array.Array":
-        """Return the features as a lazy (image, feature) dask array; one chunk is one shard.
+        """Return the features as a lazy dask array; one chunk is one shard.
 
         For what is larger than memory. Reads are not checked for holes, as `rows` does.
         """
@@ -196,41 +116,127 @@ class FeatureStore:
         lazy: dask.array.Array = dask.array.from_zarr(self.features, chunks=self.features.shards)
         return lazy
 
-    def where(self, split: str) -> NDArray[np.intp]:
+    def where(self, split: str) -> Positions:
         """Row numbers of one split, ascending."""
-        return np.flatnonzero(np.asarray(self._array("split")[:]) == SPLITS.index(split))
+        return np.flatnonzero(np.asarray(self.array("split")[:]) == SPLITS.index(split))
 
     @property
     def labels(self) -> NDArray[np.int32]:
         """Class numbers, (n_images,) int32; names in the attribute `classes`."""
-        return np.asarray(self._array("label")[:], np.int32)
+        return np.asarray(self.array("label")[:], np.int32)
 
-    @property
+    @cached_property
     def ids(self) -> list[str]:
         """Image ids in order."""
-        return [bytes(row).rstrip(b"\0").decode() for row in np.asarray(self._array("id")[:], np.uint8)]
+        return [bytes(row).rstrip(b"\0").decode() for row in np.asarray(self.array("id")[:], np.uint8)]
 
-    def rows(self, positions: NDArray[np.intp]) -> NDArray[np.float32]:
+    @property
+    def keys(self) -> NDArray[np.uint8]:
+        """The images' sha256, (n_images, 32) uint8."""
+        return np.asarray(self.array("sha256")[:], np.uint8)
+
+    def rows(self, positions: NDArray[Any], view: int | None = None) -> Features:
         """Read rows, cast to float32 once.
 
         Parameters
         ----------
-        positions : (n,) ascending row numbers
+        positions : (n,) row numbers, in any order
+        view : int, optional
+            Only this view where there are several.
+
+        Returns
+        -------
+        (n, width), or (n, views, width) where there are several and none is asked for
 
         Raises
         ------
         BadInput
             When a chunk is missing, damaged or holds what is not a finite number.
         """
-        array = self.features
-        try:
-            rows = np.asarray(array.oindex[positions]).astype(np.float32, copy=False)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise BadInput(f"{self.path} is damaged ({error}); delete it and run `extract` again") from error
-        if not np.isfinite(rows).all():
-            bad = positions[np.flatnonzero(~np.isfinite(rows).all(axis=1))[0]]
-            raise BadInput(
-                f"{self.path} has no valid features in row {bad} (a missing chunk); "
-                "delete it and run `extract` again"
-            )
+        positions = np.asarray(positions)
+        shape = self.features.shape[2:] if self._picked(view) else self.features.shape[1:]
+        rows = np.empty((len(positions), *shape), np.float32)
+        order = np.argsort(positions, kind="stable")
+        start = 0
+        for _, part in self.stream(positions[order], view):
+            rows[order[start : start + len(part)]] = part
+            start += len(part)
         return rows
+
+    def stream(self, positions: Positions, view: int | None = None) -> Iterator[tuple[Positions, Features]]:
+        """Read ascending rows a shard at a time, for what is larger than memory: (row numbers, rows).
+
+        Only chunks that hold a row asked for are decoded (see `rows` for the rest).
+        """
+        array = self.features
+        shard, chunk = (array.shards or array.chunks)[0], array.chunks[0]
+        for part in _runs(positions, positions // shard):
+            # Neighbouring chunks are decoded in one call, which spreads them over the cores
+            for run in _runs(part, np.cumsum(np.diff(part // chunk, prepend=part[0] // chunk) > 1)):
+                start = int(run[0]) // chunk * chunk
+                stop = min((int(run[-1]) // chunk + 1) * chunk, len(self))
+                yield run, self._read(start, stop, run - start, view)
+
+    def _picked(self, view: int | None) -> bool:
+        return view is not None and self.features.ndim == 3
+
+    def _read(self, start: int, stop: int, local: Positions, view: int | None) -> Features:
+        try:
+            stored = np.asarray(self.features[start:stop])
+        except (RuntimeError, OSError, ValueError) as error:
+            raise BadInput(
+                f"{self.path} is damaged in rows {start} to {stop - 1} ({error}); {REMEDY}"
+            ) from error
+        if self._picked(view):
+            stored = stored[:, view]
+        if len(local) < len(stored):
+            stored = stored[local]
+        rows = stored.astype(np.float32, copy=False)
+        if not np.isfinite(rows).all():
+            bad = start + local[np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(axis=1))[0]]
+            raise BadInput(f"{self.path} has no valid features in row {bad} (a missing chunk); {REMEDY}")
+        return rows
+
+    # What scikit-learn asks of a transformer; importing its base class would cost every command a second.
+
+    def fit(self, X: object = None, y: object = None) -> Self:
+        """Open the store; there is nothing to learn."""
+        _ = self.group
+        return self
+
+    def transform(self, X: NDArray[Any]) -> Features:
+        """Look up features, (n, width) float32, by row numbers or image ids, (n,) or (n, 1)."""
+        asked = np.asarray(X).reshape(-1)
+        if asked.dtype.kind not in "iu":
+            number = {name: position for position, name in enumerate(self.ids)}
+            try:
+                asked = np.array([number[str(name)] for name in asked], np.intp)
+            except KeyError as error:
+                raise BadInput(
+                    f"{self.path} has no image {error}; its ids are paths below the root"
+                ) from None
+        if len(asked) and not 0 <= asked.min() <= asked.max() < len(self):
+            raise BadInput(
+                f"{self.path} has rows 0 to {len(self) - 1}; asked were {asked.min()} to {asked.max()}"
+            )
+        return self.rows(asked, view=self.view)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"layer": self.layer, "project": self.project, "view": self.view}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change constructor arguments; the store is opened anew on next use."""
+        self.__dict__ = self.get_params() | parameters
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags  # noqa: PLC0415 - see above
+
+        tags = InputTags(one_d_array=True, string=True)
+        return Tags(None, TargetTags(required=False), TransformerTags(), input_tags=tags, requires_fit=False)
+
+
+def _runs(positions: Positions, groups: NDArray[Any]) -> list[Positions]:
+    """Split where the group changes; none for no positions."""
+    return np.split(positions, np.flatnonzero(np.diff(groups)) + 1) if len(positions) else []

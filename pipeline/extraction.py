@@ -7,7 +7,6 @@ python cli.py extract --layer fc7
 import json
 from collections.abc import Sequence
 
-from features import store
 from features.engines import choose, is_current
 from features.errors import BadInput
 from features.extract import Extraction, Report
@@ -15,6 +14,9 @@ from features.files import sha256_file, written_aside
 from features.images import Preprocessing
 from features.manifest import Manifest
 from features.network import Layer, gflops
+from features.publish import delete
+from features.store import FeatureStore
+from features.views import names
 from features.weights import Weights
 from pipeline.datasets import source
 from pipeline.project import Project, read_json
@@ -52,16 +54,19 @@ def _weights_are_current(project: Project) -> bool:
     return file.exists() and sha256_file(file) == current.provenance["sha256"]
 
 
-def extraction(project: Project, manifest: Manifest, layers: Sequence[Layer]) -> Extraction:
-    """Put together what determines the activations of these layers."""
+def extraction(
+    project: Project, manifest: Manifest, layers: Sequence[Layer], views: tuple[str, ...] | None = None
+) -> Extraction:
+    """Put together what determines the activations of these layers, in the settings' views by default."""
     settings = project.settings.extract
     opened = project.read_weights()
     images = source(project.settings.dataset.name, project.dataset_root)
     preprocessing = Preprocessing(project.image_size, images.crop, *opened.normalisation)
     choice = choose(settings.engine, project.settings.device, settings.precision, project.image_size)
     return Extraction(
-        manifest, images, layers, opened, preprocessing, choice, settings.dtype, project.cache_root
-    )
+        manifest, images, layers, views or names(settings.views), opened, preprocessing, choice,
+        settings.dtype, project.cache_root,
+    )  # fmt: skip
 
 
 def extract(project: Project, layers: Sequence[Layer]) -> Report | None:
@@ -95,7 +100,8 @@ def _announce(plan: Extraction) -> None:
     work = gflops(deepest, plan.preprocessing.size)
     print(
         f"extract: device {plan.choice.device}, engine {plan.choice.name} {plan.choice.precision} "
-        f"({plan.choice.why}), images {height} × {width}, {work:.2f} GFLOP each",
+        f"({plan.choice.why}), images {height} × {width}, {work:.2f} GFLOP each"
+        + (f", {len(plan.views)} views of each" if len(plan.views) > 1 else ""),
         flush=True,
     )
 
@@ -116,13 +122,13 @@ def _sweep(project: Project, manifest: Manifest) -> None:
     """Remove stores of layers that the settings no longer name and that no longer fit."""
     for path in sorted(project.features.glob("*.zarr")):
         try:
-            opened = store.FeatureStore.open(path)
+            opened = FeatureStore.open(path)
             stale = opened.attributes["manifest"] != manifest.digest
             stale |= opened.attributes["parameters"] != project.parameters()
         except ValueError:
             stale = True
         if stale:
-            store.delete(path)
+            delete(path)
             print(f"extract: removed {path}, which other settings had made")
 
 
@@ -133,10 +139,12 @@ def _record(project: Project, plan: Extraction, report: Report) -> None:
     computed, whenever that was: the price that a comparison has to count.
     """
     spent = read_json(project.extract_record)["computed_seconds"] if project.extract_record.exists() else {}
-    rate = report.run_through_network / report.seconds if report.seconds else 0.0
+    rate = report.passes / report.seconds if report.seconds else 0.0
     record = {
         "images": report.images,
         "images_run_through_network": report.run_through_network,
+        "views": len(plan.views),
+        "passes_through_network": report.passes,
         "seconds": round(report.seconds, 3),
         "images_per_second": round(rate, 2),
         "engine": plan.choice.numerics,
@@ -146,7 +154,8 @@ def _record(project: Project, plan: Extraction, report: Report) -> None:
     }
     with written_aside(project.extract_record) as aside:
         aside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    passes = f", {report.passes} views," if len(plan.views) > 1 else ""
     print(
-        f"extract: {report.run_through_network} of {report.images} images went through the network "
-        f"in {report.seconds:.1f} s ({rate:.1f} images/s)"
+        f"extract: {report.run_through_network} of {report.images} images{passes} went through the network "
+        f"in {report.seconds:.1f} s ({rate:.1f}/s)"
     )

@@ -80,7 +80,8 @@ def inputs(project: Project, manifest: Manifest, mode: str) -> dict[str, Any]:
         "weights": weights.fingerprint(top.steps),
         "top": top.name,
         "image_size": list(project.image_size),
-        "features": project.parameters()["extract"],
+        # The images as they are: how many views of them are stored plays no part
+        "features": {k: v for k, v in project.parameters()["extract"].items() if k != "views"},
         "finetune": project.settings.finetune.model_dump(mode="json", exclude={"modes", "top"}),
     }
 
@@ -116,7 +117,7 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
         raise BadInput(f"finetune.batch_size is {settings.batch_size}, but there are {images} train images")
     started = time.monotonic()
     top = top_layer(project)
-    plan = extraction(project, manifest, [top])
+    plan = extraction(project, manifest, [top], ("none",))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with it only
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(settings.seed)
@@ -169,7 +170,7 @@ def _start_from_head(model: Tuned, project: Project, plan: Extraction, top: Laye
     manifest = plan.manifest
     try:
         store = project.store(top, manifest)
-        X, y = store.rows(np.arange(len(manifest))), store.labels
+        X, y = store.rows(np.arange(len(manifest)), view=0), store.labels
     except BadInput:  # not among the published layers: from the cache, or through the network
         X, y = plan.activations(top), manifest.labels
     rows = {split: manifest.where(split) for split in ("train", "validation")}

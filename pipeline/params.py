@@ -28,6 +28,7 @@ from ruamel.yaml.error import YAMLError
 
 from features.errors import BadInput
 from features.network import CONVOLUTIONS, MINIMUM_SIZE, parse_layer
+from features.views import names
 
 MAXIMUM_SIZE = 2048  # pixels: one image's first activation then takes 1 GB
 
@@ -51,6 +52,11 @@ def _root(value: str) -> str:
         )
     if not value.strip():
         raise ValueError("should name a folder")
+    return value
+
+
+def _views(value: str) -> str:
+    names(value)
     return value
 
 
@@ -120,6 +126,7 @@ class Extract(Model):
     engine: Literal["auto", "torch", "ncnn"]
     precision: Literal["fp32", "bf16", "fp16"]
     dtype: Literal["float16", "float32"]
+    views: Annotated[str, AfterValidator(_views)]
 
 
 class CacheSettings(Model):

@@ -21,8 +21,7 @@ MARKS = {"untrained": "UNTRAINED", "random": "RANDOM", "file": "file", "imagenet
 def results(project: Project) -> None:
     """Print the table of the last comparison, the verdict, and where the report is."""
     lines, test_images = read_lines(project)
-    # Set for pipes too: rich would fall back to 80 columns and fold the numbers
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console = plain_console()
     console.print(table(lines, test_images))
     if not all(line.converged for line in lines):
         console.print("* the solver stopped before it converged")
@@ -30,6 +29,11 @@ def results(project: Project) -> None:
         console.print(sentence)
     if project.report.exists():
         console.print(f"Report: {project.report}", soft_wrap=True)
+
+
+def plain_console() -> Console:
+    """Standard output without guessed colours; its width is set for pipes, where rich would fold at 80."""
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
 
 
 def table(lines: Sequence[Line], test_images: int) -> Table:

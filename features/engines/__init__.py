@@ -30,6 +30,10 @@ NCNN_FROM = 64 * 64
 REVISIONS = {"torch": 1, "ncnn": 1, "pillow": 1}
 
 
+# How far an activation may be from float64 torchvision's, as a share of the layer's largest value.
+TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 4e-2}
+
+
 class Engine(Protocol):
     """Computes the activations of several layers in one forward pass.
 
@@ -59,6 +63,11 @@ class Choice:
     def numerics(self) -> str:
         """The engine's part of the fingerprint: `ncnn-fp32/1`."""
         return f"{self.name}-{self.precision}/{REVISIONS[self.name]}"
+
+
+def tolerance(numerics: str) -> float:
+    """How far these numerics may be from float64, as a share of the layer's largest value."""
+    return TOLERANCE.get(numerics.partition("/")[0].rpartition("-")[2], 0.0)
 
 
 def is_current(numerics: str) -> bool:

@@ -15,13 +15,13 @@ import xarray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from features import store
 from features.cache import Blocks, gather
 from features.engines import create
 from features.errors import BadInput
 from features.manifest import Manifest, Row
 from features.network import parse_layer
-from features.store import FeatureStore, Layout
+from features.publish import Layout, delete, publish
+from features.store import FeatureStore
 from pipeline.extraction import extract, extraction
 from pipeline.project import Project
 from tests.conftest import QUICK, REPOSITORY, Cli, make_project, ready
@@ -79,7 +79,7 @@ def test_every_image_meets_the_network_once(prepared: Project, images: Path, cli
     before = prepared.extract_record.read_bytes()
     assert extract(prepared, layers) is None
     assert prepared.extract_record.read_bytes() == before  # untouched by a no-op
-    store.delete(prepared.features / "pool5.zarr")
+    delete(prepared.features / "pool5.zarr")
     extract(prepared, layers)
     assert run_through_network(prepared) == 0
     # Two new images, one of them twice: two meet the network, and old rows keep their bits
@@ -115,7 +115,7 @@ def test_killed_extraction_goes_on_to_the_same_bytes(prepared: Project, cache: P
     environment = {**os.environ, "PENULTIMATE_CACHE": str(tmp_path / "second cache")}
     for seconds in (1.5, 2.5, 3.5, 4.0):
         for layer in prepared.layers:
-            store.delete(prepared.features / f"{layer.stem}.zarr")
+            delete(prepared.features / f"{layer.stem}.zarr")
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -166,11 +166,11 @@ def test_damaged_block_is_computed_again(prepared: Project, capsys: pytest.Captu
     extract(prepared, [layer])
     want = bytes_of(prepared.features)
     plan = extraction(prepared, prepared.read_manifest(), [layer])
-    rows = next(plan.blocks["pool5"].folder.glob("*/rows.npy"))
+    rows = next(plan.blocks["pool5", "none"].folder.glob("*/rows.npy"))
     data = bytearray(rows.read_bytes())
     data[-5] ^= 4
     rows.write_bytes(data)
-    store.delete(prepared.features / "pool5.zarr")
+    delete(prepared.features / "pool5.zarr")
     extract(prepared, [layer])
     assert "is damaged; its images will be computed again" in capsys.readouterr().out
     assert run_through_network(prepared) == 60
@@ -194,10 +194,10 @@ def published(folder: Path, rows: np.ndarray, layout: Layout) -> Path:
     n = len(rows)
     table = [Row(f"{i:05}", f"{i:05}", "ab"[i % 2], "train", f"{i:064x}", 9, 9) for i in range(n)]
     target = folder / "x.zarr"
-    store.publish(
+    publish(
         target, scratch=folder / "scratch", manifest=Manifest(tuple(table)),
-        shards=(rows[i : i + layout.shard] for i in range(0, n, layout.shard)),
-        layout=layout, width=rows.shape[1], dtype=str(rows.dtype), attributes={},
+        rows=lambda start, stop: rows[start:stop],
+        layout=layout, shape=rows.shape[1:], dtype=str(rows.dtype), attributes={},
     )  # fmt: skip
     return target
 
