@@ -61,13 +61,18 @@ def read(store: Path) -> dict[str, Recorded]:
         for line in path.read_text("utf-8").splitlines():
             if size := SIZE.fullmatch(line):
                 sizes[size[2]] = int(size[1])
-            elif (digest := DIGEST.fullmatch(line)) and digest[2].startswith(f"{store.name}/"):
+            elif (digest := DIGEST.fullmatch(line)) and _inside(digest[2], store):
                 records[digest[2].removeprefix(f"{store.name}/")] = Recorded(digest[1], sizes[digest[2]])
             else:
                 raise ValueError(f"it says {line[:80]!r}")
     except (ValueError, KeyError) as error:  # UnicodeDecodeError is a ValueError
         raise BadInput(f"{path} is damaged ({error}); run `extract` again") from error
     return records
+
+
+def _inside(name: str, store: Path) -> bool:
+    first, *rest = name.split("/")
+    return first == store.name and bool(rest) and not {"", ".", ".."} & set(rest)
 
 
 def damage(file: Path, recorded: Recorded, *, content: bool) -> str:

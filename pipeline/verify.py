@@ -12,7 +12,7 @@ import numpy as np
 from features.errors import BadInput
 from features.extract import Extraction
 from features.manifest import Manifest
-from features.network import Layer, parse_layer
+from features.network import Layer, parse_layer, steps
 from features.verify import check_content, check_files, check_rows
 from pipeline.dvc_cache import altered_objects
 from pipeline.extraction import extraction
@@ -48,11 +48,24 @@ def verify(project: Project, names: Sequence[str] = (), *, rows: int, repair: bo
     layers = [parse_layer(name, project.settings.weights.network) for name in names] or _published(project)
     if not layers:
         raise BadInput(f"there are no stores in {project.features}; run `python cli.py extract` first")
-    wrong = [layer.name for layer in layers if not _verify_layer(project, manifest, layer, rows, repair)]
-    altered = _verify_dvc(project, repair)
-    if (wrong or altered) and not repair:
+    sound = _verify_weights(project)
+    for layer in layers if sound else ():
+        sound &= _verify_layer(project, manifest, layer, rows, repair)
+    sound &= _verify_dvc(project, repair)
+    if not sound and not repair:
         print(f"verify: {REPAIR}", flush=True)
-    return not wrong and not altered
+    return sound
+
+
+def _verify_weights(project: Project) -> bool:
+    """Compare every tensor with its digest: nothing can be computed again with others."""
+    try:
+        weights = project.read_weights()
+        weights.tensors(steps(weights.network))
+    except BadInput as error:
+        print(f"verify: {error}", flush=True)
+        return False
+    return True
 
 
 def _published(project: Project) -> list[Layer]:
@@ -129,7 +142,7 @@ def _repair(project: Project, manifest: Manifest, layer: Layer, *, past_cache: b
 
 
 def _verify_dvc(project: Project, repair: bool) -> bool:
-    """Whether altered objects remain in DVC's cache; names them."""
+    """Whether no altered object is left in DVC's cache; names those that were there."""
     altered = altered_objects(project.root)
     for one in altered:
         said = f"{one.object}, which DVC serves as {one.file}, was altered on the disk"
@@ -138,4 +151,4 @@ def _verify_dvc(project: Project, repair: bool) -> bool:
             print(f"verify: {said}: {done}", flush=True)
         else:
             print(f"verify: {said}", flush=True)
-    return bool(altered) and not repair
+    return not altered or repair

@@ -10,17 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorstore
-import xarray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from features.cache import Blocks, gather
 from features.engines import create
 from features.errors import BadInput
-from features.manifest import Manifest, Row
 from features.network import parse_layer
-from features.publish import Layout, delete, publish
+from features.publish import delete
 from features.store import FeatureStore
 from pipeline.extraction import extract, extraction
 from pipeline.project import Project
@@ -56,20 +52,6 @@ def test_store_holds_what_the_network_computes(prepared: Project) -> None:
             np.testing.assert_array_equal(rows[7], engine.run(batch)[layer.name][0].astype(np.float16))
         np.testing.assert_array_equal(rows, plan.activations(layer))
         np.testing.assert_array_equal(opened.where("test"), manifest.where("test"))
-
-
-def test_store_opens_in_other_readers(prepared: Project) -> None:
-    layer = parse_layer("pool5:avg", "vgg11")
-    extract(prepared, [layer])
-    path = prepared.features / "pool5-avg.zarr"
-    ours = FeatureStore.open(path).features[:]
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "pool5-avg")}}
-    theirs = np.asarray(tensorstore.open(spec).result().read().result())
-    np.testing.assert_array_equal(theirs, ours)
-    dataset = xarray.open_zarr(path, consolidated=False)
-    assert dataset["pool5-avg"].dims == ("image", "feature")
-    assert dataset["label"].dims == ("image",)
-    np.testing.assert_array_equal(dataset["pool5-avg"].values, ours)
 
 
 def test_every_image_meets_the_network_once(prepared: Project, images: Path, cli: Cli) -> None:
@@ -175,78 +157,6 @@ def test_damaged_block_is_computed_again(prepared: Project, capsys: pytest.Captu
     assert "is damaged; its images will be computed again" in capsys.readouterr().out
     assert run_through_network(prepared) == 60
     assert bytes_of(prepared.features) == want
-
-
-def test_block_round_trip_and_second_writer_of_the_same(tmp_path: Path) -> None:
-    blocks = Blocks(tmp_path, {"layer": "x"})
-    keys = [bytes([n]) * 32 for n in range(4)]
-    rows = np.arange(12, dtype=np.float16).reshape(4, 3)
-    blocks.write(keys, rows, {"seconds": 1.0})
-    blocks.write(keys, rows, {"seconds": 1.0})
-    assert len(list(blocks.folder.iterdir())) == 1
-    index = Blocks(tmp_path, {"layer": "x"}).sound_index(set(keys[1:]))
-    got = gather([index[keys[3]], index[keys[1]]], 3, np.dtype("float16"))
-    np.testing.assert_array_equal(got, rows[[3, 1]])
-    assert Blocks(tmp_path, {"layer": "y"}).index() == {}
-
-
-def published(folder: Path, rows: np.ndarray, layout: Layout) -> Path:
-    n = len(rows)
-    table = [Row(f"{i:05}", f"{i:05}", "ab"[i % 2], "train", f"{i:064x}", 9, 9) for i in range(n)]
-    target = folder / "x.zarr"
-    publish(
-        target, scratch=folder / "scratch", manifest=Manifest(tuple(table)),
-        rows=lambda start, stop: rows[start:stop],
-        layout=layout, shape=rows.shape[1:], dtype=str(rows.dtype), attributes={},
-    )  # fmt: skip
-    return target
-
-
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 24, 25])
-def test_store_of_any_length_round_trips(n: int, tmp_path: Path) -> None:
-    rows = np.random.default_rng(n).normal(size=(n, 5)).astype(np.float16)
-    rows[0] = 0  # an all-zero row is stored like any other
-    opened = FeatureStore.open(published(tmp_path, rows, Layout(8, 4)))
-    np.testing.assert_array_equal(opened.rows(np.arange(n)), rows.astype(np.float32))
-    assert opened.features.shape == (n, 5)
-    lazy = opened.dask()
-    assert lazy.chunks[0][0] == min(n, 8)
-    np.testing.assert_array_equal(lazy.compute(), rows)
-
-
-def test_digests_are_what_sha256sum_checks(tmp_path: Path) -> None:
-    published(tmp_path, np.zeros((9, 5), np.float16), Layout(8, 4))
-    done = subprocess.run(["sha256sum", "--check", "--strict", "x.sha256"], cwd=tmp_path, capture_output=True)
-    assert done.returncode == 0
-
-
-def test_missing_truncated_and_flipped_shards_are_errors(tmp_path: Path) -> None:
-    rows = np.random.default_rng(0).normal(size=(16, 50)).astype(np.float16)
-    for damage in ("missing", "truncated", "flipped", "metadata"):
-        target = published(tmp_path / damage, rows, Layout(8, 4))
-        shard = target / "x" / "c" / "1" / "0"
-        data = bytearray(shard.read_bytes())
-        if damage == "missing":
-            shard.unlink()
-        elif damage == "truncated":
-            shard.write_bytes(data[: len(data) // 2])
-        elif damage == "flipped":
-            data[len(data) // 3] ^= 16
-            shard.write_bytes(data)
-        else:
-            (target / "zarr.json").write_text('{"zarr_format": 3')
-        with pytest.raises(BadInput, match=r"x\.zarr.*extract"):
-            FeatureStore.open(target).rows(np.arange(16))
-
-
-def test_layout_is_whole_chunks_in_bounds() -> None:
-    for n, row_bytes in ((10, 1024), (60_000, 8192), (1_000_000, 50_176), (50, 6_422_528), (3, 100)):
-        layout = Layout.of(n, row_bytes)
-        assert layout.shard % layout.chunk == 0
-        assert layout.chunk * row_bytes >= min(1 << 20, n * row_bytes)
-        assert layout.shard * row_bytes <= max(256 << 20, row_bytes)
-        if n * row_bytes > 256 << 20:
-            assert layout.shard * row_bytes >= 64 << 20
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, vgg11_weights: Path) -> None:

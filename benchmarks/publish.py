@@ -1,0 +1,96 @@
+"""Publishing a store from the cache's blocks, against zarr writing the same array from memory.
+
+    python -m benchmarks.publish
+
+Ours finds the blocks, checks their digests, gathers, encodes, hashes what it writes and
+flushes it to disk; zarr's side is one assignment, neither hashed nor flushed. Both use
+the same chunks, shards and codec, on all cores, alternating; medians of five. The ratio
+printed last is ours over zarr's rate, of the layer where it is smaller: at least 0.8.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from features.engines import Choice
+from features.extract import BLOCK_IMAGES, Extraction
+from features.images import ImageArrays, Preprocessing
+from features.manifest import Manifest, Row
+from features.network import parse_layer, steps
+from features.publish import LEVEL
+from features.store import FeatureStore
+from features.weights import Weights
+
+ROUNDS = 5
+BYTES = 512 << 20  # per layer
+ZEROS = {"fc7": 0.75, "pool5": 0.85}  # about what ImageNet's weights give on photographs
+
+
+def extraction(folder: Path, layer: str, n: int) -> Extraction:
+    """An extraction whose cache will be filled by hand: no image and no weight is ever read."""
+    table = steps("vgg16")
+    provenance = {
+        "network": "vgg16", "source": "none", "layers": {step.name: "random" for step in table},
+        "tensors": {name: "0" * 64 for step in table for name in step.tensors},
+    }  # fmt: skip
+    rows = [Row(f"{i:06}", f"{i:06}", "ab"[i % 2], "train", f"{i:064x}", 9, 9) for i in range(n)]
+    preprocessing = Preprocessing((224, 224), True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return Extraction(
+        Manifest(tuple(rows)), ImageArrays({}), [parse_layer(layer, "vgg16")], ("none",),
+        Weights(folder / "none", provenance), preprocessing, Choice("ncnn", "cpu", "fp32", ""),
+        "float16", folder / "cache",
+    )  # fmt: skip
+
+
+def measure(layer: str) -> float:
+    """Print the rates for one layer; return their ratio."""
+    width = parse_layer(layer, "vgg16").width((224, 224))
+    n = BYTES // (2 * width)
+    rng = np.random.default_rng(0)
+    rows = np.empty((n, width), np.float16)
+    for start in range(0, n, 1024):  # a network's rows: most are zero, the rest half normal
+        part = rng.standard_normal((min(1024, n - start), width), dtype=np.float32)
+        rows[start : start + 1024] = np.where(rng.random(part.shape) < ZEROS[layer], 0, np.abs(part))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plan = extraction(folder, layer, n)
+        blocks = plan.blocks[layer, "none"]
+        for start in range(0, n, BLOCK_IMAGES):
+            stop = min(n, start + BLOCK_IMAGES)
+            blocks.write(plan.manifest.keys[start:stop], rows[start:stop], {"seconds": 1.0})
+        ours, theirs = [], []
+        for number in range(ROUNDS):
+            os.sync()
+            fresh = extraction(folder, layer, n)  # nothing checked yet
+            started = time.perf_counter()
+            fresh.publish(fresh.layers[0], folder / f"ours{number}", folder / "scratch", {})
+            ours.append(time.perf_counter() - started)
+            store = FeatureStore(folder / f"ours{number}" / f"{layer}.zarr").features
+            os.sync()
+            started = time.perf_counter()
+            array = zarr.create_array(
+                str(folder / f"theirs{number}"), shape=rows.shape, dtype=rows.dtype, chunks=store.chunks,
+                shards=store.shards, compressors=ZstdCodec(level=LEVEL, checksum=True), fill_value=np.nan,
+                config={"write_empty_chunks": True},
+            )  # fmt: skip
+            array[...] = rows
+            theirs.append(time.perf_counter() - started)
+    mine, other = (rows.nbytes / 1e6 / statistics.median(times) for times in (ours, theirs))
+    print(f"{layer:>8s}{n:9,d}{mine:14.0f}{other:14.0f}{mine / other:9.2f}", flush=True)
+    return mine / other
+
+
+def main() -> None:
+    """Measure and print."""
+    print("   layer     rows     ours MB/s     zarr MB/s    ratio", flush=True)
+    print(f"ratio: {min(measure(layer) for layer in ZEROS):.2f}")
+
+
+if __name__ == "__main__":
+    main()

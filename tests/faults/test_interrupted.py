@@ -1,0 +1,169 @@
+"""An extraction that is killed anywhere, by any means, and run again: the same bytes, nothing twice."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from features.publish import delete
+from pipeline.extraction import extract
+from pipeline.project import Project
+from tests.conftest import REPOSITORY
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def command(project: Project) -> list[str]:
+    return [sys.executable, str(REPOSITORY / "cli.py"), "extract", "--project", str(project.root)]
+
+
+def seconds_alone(project: Project, environment: dict[str, str]) -> float:
+    started = time.monotonic()
+    subprocess.run(command(project), env=environment, check=True, capture_output=True)
+    return time.monotonic() - started
+
+
+def kill_and_go_on(project: Project, cache: Path, kills: int, seed: int) -> None:
+    """Kill real extractions at random moments; after each, a run must end in the undisturbed bytes."""
+    environment = {**os.environ, "PENULTIMATE_CACHE": str(cache)}
+    stores = [project.features / f"{layer.stem}.zarr" for layer in project.layers]
+    longest = seconds_alone(project, environment)
+    want = bytes_of(project.features)
+    draw = random.Random(seed)
+    for kill in range(kills):
+        for store in stores:
+            delete(store)
+        if kill % 2 == 0:  # every second kill finds the cache empty, the others publish only
+            shutil.rmtree(cache)
+        process = subprocess.Popen(
+            command(project), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        # The interpreter's start, in which nothing can go wrong, is most of it: aim behind it
+        time.sleep(longest * draw.uniform(0.35, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        subprocess.run(command(project), env=environment, check=True, capture_output=True)
+        assert bytes_of(project.features) == want, f"kill {kill} of seed {seed}"
+        left_over = list((project.artifacts / ".scratch").rglob("*.partial"))
+        assert left_over == []
+
+
+def test_killed_extractions_go_on_to_the_same_bytes(prepared: Project, tmp_path: Path) -> None:
+    kill_and_go_on(prepared, tmp_path / "own cache", kills=4, seed=int(time.time()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_thirty_kills(prepared: Project, tmp_path: Path) -> None:
+    kill_and_go_on(prepared, tmp_path / "own cache", kills=30, seed=int(time.time()))
+
+
+def test_finished_blocks_are_not_computed_again(prepared: Project, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Killed after its first block, an extraction computes the rest only."""
+    monkeypatch.setattr("features.extract.BLOCK_IMAGES", 16)
+    monkeypatch.setattr("features.engines.pytorch.batch_size", lambda size: 16)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(self, layer, computed, have, *, kept=[]):  # type: ignore[no-untyped-def]  # noqa: B006
+        if len(kept) == len(prepared.layers):
+            raise Stopped
+        kept.append(layer.name)
+        keep(self, layer, computed, have)
+
+    from features.extract import Extraction  # noqa: PLC0415 - patched below
+
+    keep = Extraction._keep
+    monkeypatch.setattr(Extraction, "_keep", stop)
+    with pytest.raises(Stopped):
+        extract(prepared, prepared.layers)
+    monkeypatch.setattr(Extraction, "_keep", keep)
+    extract(prepared, prepared.layers)
+    record = json.loads(prepared.extract_record.read_text("utf-8"))
+    assert record["images_run_through_network"] == 60 - 16
+
+
+def test_interrupt_while_publishing_is_130(prepared: Project, tmp_path: Path) -> None:
+    extract(prepared, prepared.layers)
+    want = bytes_of(prepared.features)
+    for layer in prepared.layers:
+        delete(prepared.features / f"{layer.stem}.zarr")
+    # A publication that takes its time: each shard waits
+    code = (
+        "import sys, time, cli, features.publish as publish\n"
+        "write = publish.write_shard\n"
+        "def slow(*arguments):\n"
+        "    print('writing', flush=True); time.sleep(3); return write(*arguments)\n"
+        "publish.write_shard = slow\n"
+        "cli.main(['extract', '--project', sys.argv[1]])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(prepared.root)],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while "writing" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    subprocess.run(command(prepared), check=True, capture_output=True)
+    assert bytes_of(prepared.features) == want
+
+
+def test_two_extractions_at_once(prepared: Project, tmp_path: Path) -> None:
+    """In one project the second is refused; in two projects with one cache both end in the same bytes."""
+    other = tmp_path / "other"
+    shutil.copytree(prepared.root, other, copy_function=os.link)
+    start = [
+        subprocess.Popen(command(project), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for project in (prepared, prepared, Project.open(other))
+    ]
+    said = [process.communicate(timeout=120)[1] for process in start]
+    codes = [process.returncode for process in start]
+    assert codes[2] == 0, said[2]
+    assert sorted(codes[:2]) in ([0, 2], [0, 0])  # both, where the first was done before the second began
+    for code, text in zip(codes[:2], said[:2], strict=True):
+        assert code == 0 or "another process is writing" in text
+    assert bytes_of(other / "artifacts" / "features") == bytes_of(prepared.features)
+
+
+def test_a_writer_that_lost_its_parent_keeps_others_out(prepared: Project) -> None:
+    """What `kill -9` of DVC leaves: the stage's process goes on, and a second run must not join it."""
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from pipeline.project import Project\n"
+        "project = Project.open(Path(sys.argv[1]))\n"
+        "with project.writing(project.features):\n"
+        "    print('locked', flush=True); time.sleep(60)"
+    )
+    parent = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}, {str(prepared.root)!r}])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    process.kill()  # the parent only
+    process.wait()
+    done = subprocess.run(command(prepared), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "another process is writing" in done.stderr
+    os.killpg(process.pid, signal.SIGKILL)
+    time.sleep(0.2)
+    subprocess.run(command(prepared), check=True, capture_output=True)

@@ -1,0 +1,139 @@
+"""Writing a store: zarr's own bytes, whole or not at all, nothing written twice."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from zarr.codecs import ZstdCodec
+
+from features import digests
+from features.manifest import Manifest, Row
+from features.publish import LEVEL, Layout, publish
+from features.store import FeatureStore
+
+
+def manifest(n: int) -> Manifest:
+    splits = ("train", "validation", "test")
+    return Manifest(
+        tuple(Row(f"{i:05}", f"{i:05}", "ab"[i % 2], splits[i % 3], f"{i:064x}", 9, 9) for i in range(n))
+    )
+
+
+def published(
+    folder: Path, rows: np.ndarray, layout: Layout | None = None, fingerprint: str = "f"
+) -> tuple[Path, list[int]]:
+    """Publish `rows` as `x.zarr`; also the numbers of the rows that were asked for."""
+    asked: list[int] = []
+
+    def some(start: int, stop: int) -> np.ndarray:
+        asked.extend(range(start, stop))
+        return rows[start:stop]
+
+    publish(
+        folder / "x.zarr", scratch=folder / "scratch", manifest=manifest(len(rows)), rows=some,
+        shape=rows.shape[1:], dtype=str(rows.dtype), layout=layout,
+        attributes={"manifest": "m", "fingerprint": fingerprint},
+    )  # fmt: skip
+    return folder / "x.zarr", sorted(asked)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("n", [1, 3, 7, 8, 9, 24, 25])
+@pytest.mark.parametrize("shape", [(5,), (3, 5)])
+def test_shards_are_the_bytes_that_zarr_writes(
+    n: int, shape: tuple[int, ...], dtype: str, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(n).normal(size=(n, *shape)).astype(dtype)
+    rows[: min(n, 5)] = 0  # a chunk of zeros is written like any other
+    target, _ = published(tmp_path, rows, Layout(8, 4))
+    views = ("view",) if len(shape) == 2 else ()
+    array = zarr.create_group(str(tmp_path / "zarr"), zarr_format=3).create_array(
+        "x", shape=rows.shape, dtype=dtype, chunks=(4, *shape), shards=(8, *shape), fill_value=np.nan,
+        compressors=ZstdCodec(level=LEVEL, checksum=True), config={"write_empty_chunks": True},
+        dimension_names=("image", *views, "feature"),
+    )  # fmt: skip
+    array[...] = rows
+    assert files(target / "x") == files(tmp_path / "zarr" / "x")
+
+
+@pytest.mark.parametrize("n", [1, 8, 25])
+def test_store_of_any_length_round_trips(n: int, tmp_path: Path) -> None:
+    rows = np.random.default_rng(n).normal(size=(n, 5)).astype(np.float16)
+    opened = FeatureStore.open(published(tmp_path, rows, Layout(8, 4))[0])
+    np.testing.assert_array_equal(opened.rows(np.arange(n)), rows.astype(np.float32))
+    assert opened.features.shape == (n, 5)
+
+
+def test_layout_is_whole_chunks_in_bounds() -> None:
+    for n, row_bytes in ((10, 1024), (60_000, 8192), (1_000_000, 50_176), (50, 6_422_528), (3, 100)):
+        layout = Layout.of(n, row_bytes)
+        assert layout.shard % layout.chunk == 0
+        assert layout.chunk * row_bytes >= min(1 << 20, n * row_bytes)
+        assert layout.shard * row_bytes <= max(256 << 20, row_bytes)
+        if n * row_bytes > 256 << 20:
+            assert layout.shard * row_bytes >= 64 << 20
+
+
+def test_digests_are_what_sha256sum_checks(tmp_path: Path) -> None:
+    target, _ = published(tmp_path, np.zeros((9, 5), np.float16), Layout(8, 4))
+    check = ["sha256sum", "--check", "--strict", "x.sha256"]
+    done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.count(": OK") == len(files(target))
+    recorded = digests.read(target)
+    assert {name: record.size for name, record in recorded.items()} == {
+        name: len(content) for name, content in files(target).items()
+    }
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "none"])
+def test_sound_shards_of_the_same_content_are_taken_over(damage: str, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float16)
+    target, asked = published(tmp_path, rows, Layout(8, 4))
+    assert asked == list(range(30))
+    want = files(tmp_path)
+    shard = target / "x" / "c" / "1" / "0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 3] ^= 16
+    if damage == "missing":
+        shard.unlink()
+    elif damage == "truncated":
+        shard.write_bytes(data[: len(data) // 2])
+    elif damage == "flipped":
+        shard.write_bytes(data)
+    _, asked = published(tmp_path, rows, Layout(8, 4))
+    assert asked == ([] if damage == "none" else list(range(8, 16)))
+    assert files(tmp_path) == want
+
+
+def test_shards_of_other_content_are_not_taken_over(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float16)
+    published(tmp_path, rows, Layout(8, 4))
+    for layout, fingerprint in ((Layout(8, 4), "another"), (Layout(16, 4), "another")):
+        _, asked = published(tmp_path, rows, layout, fingerprint)
+        assert asked == list(range(30))
+
+
+def test_a_failure_leaves_the_old_store_as_it_was(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float16)
+    target, _ = published(tmp_path, rows, Layout(8, 4))
+    want = files(tmp_path)
+
+    def failing(start: int, stop: int) -> np.ndarray:
+        if start >= 16:
+            raise OSError(28, "No space left on device")
+        return rows[start:stop]
+
+    with pytest.raises(OSError, match="No space"):
+        publish(
+            target, scratch=tmp_path / "scratch", manifest=manifest(30), rows=failing, shape=(50,),
+            dtype="float16", layout=Layout(8, 4), attributes={"manifest": "m", "fingerprint": "g"},
+        )  # fmt: skip
+    assert files(tmp_path) == want
