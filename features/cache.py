@@ -1,16 +1,19 @@
 """The activation cache: immutable, content-addressed blocks, shared by all projects of a user.
 
     <root>/activations/<fingerprint>/<sha256 of the block's keys>/{rows.npy, keys, block.json}
+    <root>/runs/<fingerprint>/              finished fine-tuning runs: see `pipeline.finetune`
 
 A block holds one layer's activations for some images. It is written aside,
 synced and appears by one atomic rename; two writers of the same block write the
-same thing, so there is no lock. Every read checks the block's digest; a damaged
-block is set aside and its images are computed again.
+same thing, so there is no lock. Every read checks the block's digests; a damaged
+block is taken away and its images are computed again.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.files import remove, sha256_file, written_aside
+from features import immutable
+from features.immutable import Damaged, is_digest, reading, unseal
 
 KEY = 32  # bytes of an image's sha256
+BLOCK_CARD, RUN_CARD = "block.json", "card.json"
+THREADS = 4  # that hash: one core does 0.5 to 2 GB/s, a disk or the page cache more
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """Hexadecimal sha256 of everything an activation depends on besides the image."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def activations(root: Path) -> Path:
+    """Return the folder of all blocks, one folder per fingerprint in it."""
+    return root / "activations"
+
+
+def runs(root: Path) -> Path:
+    """Return the folder of finished fine-tuning runs, one folder per fingerprint in it."""
+    return root / "runs"
+
+
+def digests_in(folder: Path) -> list[Path]:
+    """List the folders in `folder` that are named as ours are, sorted; none where it is not there."""
+    try:
+        return sorted(path for path in folder.iterdir() if is_digest(path.name) and path.is_dir())
+    except FileNotFoundError:
+        return []
 
 
 @dataclass(frozen=True)
@@ -37,72 +61,146 @@ class Place:
 
 
 class Blocks:
-    """The blocks of one fingerprint."""
+    """The blocks of one fingerprint.
+
+    Attributes
+    ----------
+    facts : dict
+        Everything the activations depend on besides the image.
+    fingerprint : str
+        The facts' hexadecimal sha256.
+    folder : Path
+        Where the blocks are; it need not exist.
+    """
 
     def __init__(self, root: Path, facts: Mapping[str, Any]) -> None:
+        self.root = root
         self.facts = dict(facts)
         self.fingerprint = fingerprint(facts)
-        self.folder = root / "activations" / self.fingerprint
+        self.folder = activations(root) / self.fingerprint
         self._sound: set[Path] = set()  # blocks whose digests this process has checked
 
     def index(self) -> dict[bytes, Place]:
         """Find every image that has an activation here: digest of the image → place."""
-        places: dict[bytes, Place] = {}
-        for keys_file in sorted(self.folder.glob("*/keys")):
-            if keys_file.parent.name.startswith("."):
-                continue
-            keys = keys_file.read_bytes()
-            for row, start in enumerate(range(0, len(keys), KEY)):
-                places[keys[start : start + KEY]] = Place(keys_file.parent, row)
-        return places
+        return {
+            key: Place(block, row)
+            for block in digests_in(self.folder)
+            for row, key in enumerate(read_keys(block) or ())
+        }
+
+    def sound_index(self, wanted: Collection[bytes]) -> dict[bytes, Place]:
+        """The index of `wanted` images, after checking every block that holds one.
+
+        An image of a damaged block is served by another block that holds it, too.
+        """
+        holding = {}
+        for block in digests_in(self.folder):
+            keys = read_keys(block)
+            # Damaged keys might hide a wanted image: such a block must not stay in the way
+            if keys is None or not set(keys).isdisjoint(wanted):
+                holding[block] = keys or []
+        sound, asked = self._check(list(holding)), set(wanted)
+        return {
+            key: Place(block, row)
+            for block, keys in holding.items()
+            if block in sound
+            for row, key in enumerate(keys)
+            if key in asked
+        }
+
+    def check(self, block: Path) -> bool:
+        """Compare a block with its digests; take a damaged one away and return False."""
+        return bool(self._check([block]))
+
+    def _check(self, blocks: Sequence[Path]) -> set[Path]:
+        """Those of the blocks that are sound; hashing bounds how fast a layer is published."""
+        unknown = [block for block in blocks if block not in self._sound]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for block, wrong in zip(unknown, pool.map(flaw, unknown), strict=True):
+                if not wrong:
+                    self._sound.add(block)
+                elif block.exists():  # not pruned in the meantime
+                    print(
+                        f"cache: block {block.name[:12]} is damaged; its images will be computed again "
+                        f"({wrong})",
+                        flush=True,
+                    )
+                    with contextlib.suppress(OSError):  # a read-only cache keeps it; it is not served
+                        immutable.discard(self.root, block, flaw)
+        return self._sound.intersection(blocks)
 
     def write(self, keys: Sequence[bytes], rows: NDArray[Any], words: Mapping[str, Any]) -> None:
-        """Publish a block.
+        """Publish a block; nothing happens where a sound one of the same images is there.
 
         Parameters
         ----------
         keys : sequence of 32-byte image digests, one per row
         rows : (n, width) array in the store's dtype
-        words : `seconds` the block took, and provenance for people: device, versions
+        words : `seconds` the block took, and provenance for people: weights, device, versions
+
+        Raises
+        ------
+        ValueError
+            Where keys and rows do not belong together.
         """
+        if rows.ndim != 2 or len(rows) != len(keys) or {len(key) for key in keys} != {KEY}:
+            raise ValueError(f"{len(keys)} keys of {KEY} bytes are needed for rows of shape {rows.shape}")
         joined = b"".join(keys)
         block = self.folder / hashlib.sha256(joined).hexdigest()
-        if block.exists():
+        if block.exists() and self.check(block):
             return
-        with written_aside(block) as aside:
-            aside.mkdir()
-            np.save(aside / "rows.npy", rows)
+        with immutable.appearing(self.root, block) as aside:
+            np.save(aside / "rows.npy", rows, allow_pickle=False)
             (aside / "keys").write_bytes(joined)
-            digest = sha256_file(aside / "rows.npy")
-            content = {"rows_sha256": digest, "n": len(keys), "facts": self.facts, **words}
-            (aside / "block.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+            immutable.seal(aside, BLOCK_CARD, {"n": len(keys), "facts": self.facts, **words})
 
-    def check(self, block: Path) -> bool:
-        """Compare a block with its digests; set a damaged one aside and return False."""
-        if block in self._sound:
-            return True
-        try:
-            content = json.loads((block / "block.json").read_text("utf-8"))
-            sound = (
-                sha256_file(block / "rows.npy") == content["rows_sha256"]
-                and hashlib.sha256((block / "keys").read_bytes()).hexdigest() == block.name
-            )
-        except (OSError, ValueError, KeyError):
-            sound = False
-        if not sound:
-            print(f"cache: block {block.name[:12]} is damaged; its images will be computed again", flush=True)
-            aside = block.with_name(f".{block.name}.damaged")
-            remove(aside)
-            block.rename(aside)
-            return False
-        self._sound.add(block)
-        return True
+    def touch(self) -> None:
+        """Note that these activations are used now, so that `cache prune` drops others first."""
+        immutable.touch(self.folder)
 
-    def sound_index(self, wanted: set[bytes]) -> dict[bytes, Place]:
-        """The index of `wanted` images, after checking every block that holds one."""
-        places = {key: place for key, place in self.index().items() if key in wanted}
-        sound = {block: self.check(block) for block in {place.block for place in places.values()}}
-        return {key: place for key, place in places.items() if sound[place.block]}
+
+def read_keys(block: Path) -> list[bytes] | None:
+    """Read the digests of a block's images, in row order; None where they are missing or damaged."""
+    try:
+        with reading("keys"):
+            joined = (block / "keys").read_bytes()
+    except Damaged:
+        return None
+    if hashlib.sha256(joined).hexdigest() != block.name:
+        return None
+    return [joined[start : start + KEY] for start in range(0, len(joined), KEY)]
+
+
+def flaw(block: Path) -> str:
+    """Say what is wrong with a block; empty where every bit is as it was written.
+
+    Raises OSError where the machine refuses to read, which says nothing of the block.
+    """
+    try:
+        content = unseal(block, BLOCK_CARD)
+        with reading("rows.npy"):
+            rows = np.load(block / "rows.npy", mmap_mode="r")
+    except Damaged as error:
+        return str(error)
+    keys = read_keys(block)
+    if keys is None:
+        return "keys does not match the block's name"
+    if fingerprint(content["facts"]) != block.parent.name:
+        return f"{BLOCK_CARD} does not match the fingerprint"
+    if not content["n"] == len(keys) == len(rows):
+        return f"{content['n']} images, {len(keys)} keys and {len(rows)} rows"
+    return ""
+
+
+def run_flaw(run: Path) -> str:
+    """Say what is wrong with a finished fine-tuning run; raises as `flaw` does."""
+    try:
+        content = unseal(run, RUN_CARD)
+    except Damaged as error:
+        return str(error)
+    if fingerprint(content["inputs"]) != run.name:
+        return f"{RUN_CARD} does not match the fingerprint"
+    return ""
 
 
 def block_seconds(block: Path) -> float:
