@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features import immutable
 from features.batches import Decoder, Pixels
 from features.cache import Blocks, Place, block_seconds, fingerprint, gather
 from features.engines import REVISIONS, Choice, Engine, create
@@ -253,11 +254,11 @@ class Extraction:
         return gather(places, width, np.dtype(self.dtype)).astype(np.float32, copy=False)
 
     def forget(self, layer: Layer) -> None:
-        """Set aside every block of a layer, so that `fill` computes its images again."""
+        """Take every block of a layer's images out of the cache, so that `fill` computes them again."""
         for view in self.views:
             blocks = self.blocks[layer.name, view]
             for block in {place.block for place in blocks.index().values()}:
-                blocks.set_aside(block)
+                immutable.discard(self.cache_root, block)
 
     def publish(
         self, layer: Layer, folder: Path, scratch: Path, parameters: Mapping[str, Any], *, reuse: bool = True
@@ -297,7 +298,9 @@ class Extraction:
             "classes": list(self.manifest.classes),
             "splits": list(SPLITS),
             "manifest": self.manifest.digest,
-            "fingerprint": fingerprints[0] if len(fingerprints) == 1 else fingerprint(fingerprints),
+            "fingerprint": fingerprints[0]
+            if len(fingerprints) == 1
+            else fingerprint({"views": fingerprints}),
             "fingerprints": fingerprints,
             "weights": self.weights.label(layer.steps),
             "weights_source": {
