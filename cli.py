@@ -58,6 +58,7 @@ OUTSIDE = {  # errors of the machine, and what to do about them
     errno.ENOTDIR: "a file stands where a folder is needed; move it away",
     errno.EEXIST: "a file stands where a folder is needed; move it away",
     errno.EISDIR: "a folder stands where a file is needed; move it away",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run again; finished work is kept",
     errno.ENOSPC: "free some space and run again; finished work is kept",
     errno.EDQUOT: "free some of your quota and run again; finished work is kept",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n) and run again",
@@ -228,6 +229,45 @@ def results(project: "Project") -> None:
     from pipeline.results import results
 
     results(project)
+
+
+@main.command()
+@click.option("--layer", "names", multiple=True, help="A layer; repeatable.  [default: all published]")
+@click.option(
+    "--rows",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Random rows of each store that meet the network once more.",
+)
+@click.option("--repair", is_flag=True, help="Build what is damaged again, and nothing else.")
+@project_options
+def verify(project: "Project", names: tuple[str, ...], rows: int, repair: bool) -> None:
+    """Check every file and row of the stores, and some rows against the network; exit 1 if one is wrong.
+
+    \b
+    python cli.py verify
+    python cli.py verify --layer fc7 --rows 64 --repair
+    """
+    from pipeline.verify import verify
+
+    if not verify(project, names, rows=rows, repair=repair):
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--layer", "names", multiple=True, help="A layer; repeatable.  [default: all published]")
+@project_options
+def info(project: "Project", names: tuple[str, ...]) -> None:
+    """Describe the stores: what they hold, what made them, a first look at the numbers.
+
+    \b
+    python cli.py info
+    python cli.py info --layer fc7
+    """
+    from pipeline.info import info
+
+    info(project, names)
 
 
 @main.command()
