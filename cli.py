@@ -117,6 +117,8 @@ def prepare(project: "Project", strict: bool) -> None:
     \b
     python cli.py prepare
     python cli.py prepare --strict -S dataset.name=folder -S dataset.root=/path/to/images
+    python cli.py prepare -S dataset.name=csv -S dataset.root=/path/to/images -S dataset.csv=images.csv
+    python cli.py prepare -S dataset.name=cifar10 -S dataset.download=true
     """
     from pipeline.prepare import prepare
 

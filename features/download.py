@@ -22,16 +22,20 @@ class Unavailable(Exception):
     """Something could not be had here; the message is the reason."""
 
 
-def fetch(url: str, folder: Path, *, timeout: float = TIMEOUT) -> Path:
+def fetch(url: str, folder: Path, *, md5: str | None = None, timeout: float = TIMEOUT) -> Path:
     """Download `url` into `folder` under its own name and return the file.
+
+    `md5` is the published one of old data sets: it tells a damaged file, not a
+    forged one.
 
     Raises
     ------
     Unavailable
         No answer, or none that offers the file, within `timeout` seconds.
     BadInput
-        The answer was cut short, or its sha256 does not begin as the name says
-        (`vgg16-397923af.pth`, PyTorch's convention). Nothing is left behind.
+        The answer was cut short, its md5 is not `md5`, or its sha256 does not
+        begin as the name says (`vgg16-397923af.pth`, PyTorch's convention).
+        Nothing is left behind.
     """
     name = Path(urlsplit(url).path).name
     target = folder / name
@@ -46,6 +50,8 @@ def fetch(url: str, folder: Path, *, timeout: float = TIMEOUT) -> Path:
         if total and received < total:
             raise BadInput(f"{url} ended after {received:,} of {total:,} bytes; run again")
         check_name_hash(aside, name)
+        if md5 is not None and (found := md5_file(aside)) != md5:
+            raise BadInput(f"{url} is not the published file: its md5 should be {md5} and is {found}")
     return target
 
 
@@ -59,6 +65,12 @@ def check_name_hash(file: Path, name: str) -> None:
             f"{name} is damaged: its sha256 should begin with {match[1]} and is {found}; "
             "delete it and run again"
         )
+
+
+def md5_file(file: Path) -> str:
+    """Hexadecimal md5 of a file's bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _answer(url: str, timeout: float) -> http.client.HTTPResponse:

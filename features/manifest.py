@@ -1,7 +1,8 @@
 """The manifest: which images there are, in which order, under which label and split.
 
 A CSV file, sorted by path: id, path (relative to `dataset.root`), label, split,
-sha256, width, height. Everything downstream follows its order.
+sha256, width, height, and group, where the data set has groups. Everything
+downstream follows its order.
 """
 
 import csv
@@ -23,7 +24,11 @@ COLUMNS = ("id", "path", "label", "split", "sha256", "width", "height")
 
 @dataclass(frozen=True)
 class Row:
-    """One image: `width` and `height` in pixels, upright; `sha256` of the file or array."""
+    """One image: `width` and `height` in pixels, upright; `sha256` of the file or array.
+
+    Images of one `group` (a patient, a burst of shots) stand in one split; empty
+    where an image has none.
+    """
 
     id: str
     path: str
@@ -32,6 +37,7 @@ class Row:
     sha256: str
     width: int
     height: int
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,22 +74,32 @@ class Manifest:
         return [bytes.fromhex(row.sha256) for row in self.rows]
 
     @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns: `group` only where some row has one."""
+        return (*COLUMNS, "group") if any(row.group for row in self.rows) else COLUMNS
+
+    @property
+    def _table(self) -> list[tuple[object, ...]]:
+        return [tuple(vars(row).values())[: len(self.columns)] for row in self.rows]
+
+    @cached_property
     def digest(self) -> str:
         """Hexadecimal sha256 of all that the rows say."""
-        text = "\n".join(repr(tuple(vars(row).values())) for row in self.rows)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256("\n".join(map(repr, self._table)).encode()).hexdigest()
 
     def write(self, path: Path) -> None:
         """Write the CSV file."""
-        write_csv(path, COLUMNS, [tuple(vars(row).values()) for row in self.rows])
+        write_csv(path, self.columns, self._table)
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
         """Read the CSV file; BadInput where it is not a manifest."""
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise BadInput(f"{path} is not a manifest: its columns should be {', '.join(COLUMNS)}")
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, (*COLUMNS, "group")):
+                raise BadInput(
+                    f"{path} is not a manifest: its columns should be {', '.join(COLUMNS)}[, group]"
+                )
             try:
                 rows = tuple(
                     Row(**{**line, "width": int(line["width"]), "height": int(line["height"])})  # type: ignore[arg-type]
@@ -97,6 +113,9 @@ class Manifest:
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write a table as UTF-8 CSV, whole or not at all."""
     with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        plain = csv.writer(file, lineterminator="\n")
+        # Before Python 3.13 a carriage return in a name is not quoted, and ends the row for a reader
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)

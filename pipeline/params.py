@@ -29,6 +29,7 @@ from ruamel.yaml.error import YAMLError
 from features.errors import BadInput
 from features.network import CONVOLUTIONS, MINIMUM_SIZE, parse_layer
 from features.views import names
+from pipeline.datasets import AUTO_SIZE
 
 MAXIMUM_SIZE = 2048  # pixels: one image's first activation then takes 1 GB
 
@@ -60,6 +61,13 @@ def _views(value: str) -> str:
     return value
 
 
+def _below_root(value: str) -> str:
+    path = Path(value)
+    if path.anchor or path == Path() or {"..", "~"} & set(path.parts):
+        raise ValueError("should name a table below dataset.root, relative to it: DVC tracks that folder")
+    return value
+
+
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         raise ValueError("should not name anything twice")
@@ -84,8 +92,10 @@ Side = Annotated[int, Field(ge=MINIMUM_SIZE, le=MAXIMUM_SIZE)]
 class Dataset(Model):
     """Which images, and how they are split."""
 
-    name: Literal["digits", "folder"]
+    name: Literal[tuple(AUTO_SIZE)]  # type: ignore[valid-type]
     root: Annotated[str, AfterValidator(_root)]
+    csv: Annotated[str, AfterValidator(_below_root)]
+    download: bool
     seed: Seed
     validation_fraction: Fraction
     test_fraction: Fraction
@@ -95,6 +105,11 @@ class Dataset(Model):
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction should leave images for train: sum below 1")
         return self
+
+    def recorded(self) -> dict[str, Any]:
+        """What a manifest depends on: not the leave to download, nor a table that is not read."""
+        unread = {"download"} if self.name == "csv" else {"download", "csv"}
+        return self.model_dump(mode="json", exclude=unread)
 
 
 class WeightsSettings(Model):

@@ -153,8 +153,7 @@ class Project:
         if not self.manifest.exists() or not self.dataset_record.exists():
             raise BadInput(f"there is no {self.manifest}; run `python cli.py prepare` first")
         record = read_json(self.dataset_record)
-        asked = self.settings.dataset.model_dump(mode="json")
-        _same(record["parameters"], asked, self.manifest, "prepare", "dataset.")
+        _same(record["parameters"], self.settings.dataset.recorded(), self.manifest, "prepare", "dataset.")
         manifest = Manifest.read(self.manifest)
         if manifest.digest != record["manifest"]:
             raise BadInput(f"{self.manifest} was edited since it was made; run `python cli.py prepare` again")

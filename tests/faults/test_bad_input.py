@@ -19,6 +19,8 @@ from tests.conftest import QUICK, REPOSITORY, Cli, make_project, refusal
         (["run", "-S", "extract.dtyp=float16"], "did you mean 'extract.dtype'"),
         (["train", "--head", "logrge"], "there is no 'logrge'"),
         (["prepare", "-S", "dataset.root=/nowhere/at/all"], "there is no folder /nowhere/at/all"),
+        (["prepare", "-S", "dataset.name=mnist"], "set dataset.download=true"),
+        (["prepare", "-S", "dataset.name=csv"], "there is no table"),
         (
             ["weights", "-S", "weights.sources=[file]", "-S", "weights.file=/nowhere.pth"],
             "no file /nowhere.pth",

@@ -12,8 +12,9 @@ from PIL import Image
 from features.errors import BadInput
 from features.manifest import Manifest
 from pipeline.params import Dataset
-from pipeline.prepare import draw, prepare
+from pipeline.prepare import prepare
 from pipeline.project import Project
+from pipeline.splits import draw
 from tests.conftest import QUICK, make_project
 
 
@@ -39,6 +40,8 @@ def test_digits(tmp_path: Path) -> None:
     assert len(manifest) == 1797
     assert manifest.classes == tuple("0123456789")
     assert Manifest.read(project.manifest) == manifest
+    # Without groups nothing of theirs is written, and stores made before there were groups stay valid
+    assert manifest.digest == "ad905d5f11130e3772b3e33ec2e7595eb122948dc1066bd4e9b0d6b22a480951"
     assert {(row.width, row.height) for row in manifest.rows} == {(8, 8)}
     shares = Counter(row.split for row in manifest.rows)
     assert shares["test"] == pytest.approx(0.2 * 1797, rel=0.1)
@@ -69,7 +72,8 @@ def test_adding_images_never_moves_old_ones(tmp_path: Path, images: Path) -> Non
 
 
 def test_shares_hold_in_expectation_and_the_seed_matters() -> None:
-    settings = Dataset(name="digits", root="x", seed=0, validation_fraction=0.15, test_fraction=0.25)
+    shares = {"validation_fraction": 0.15, "test_fraction": 0.25}
+    settings = Dataset(name="digits", root="x", csv="x.csv", download=False, seed=0, **shares)
     other = settings.model_copy(update={"seed": 1})
     keys = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(20_000)]
     drawn = Counter(draw(key, settings, frozenset()) for key in keys)

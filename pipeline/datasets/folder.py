@@ -1,92 +1,31 @@
-"""The data sets: where images, labels and given splits come from.
-
-A data set either lies in a folder as image files (`folder`) or comes as arrays
-in one piece (`digits`); arrays are never exploded into files.
-"""
+"""Folders of image files: `root/<class>/**`, or `root/<split>/<class>/**`."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from features.errors import BadInput
-from features.images import EXTENSIONS, ImageArrays, ImageFolder, ImageSource
+from features.images import EXTENSIONS, ImageFolder
 from features.manifest import SPLITS
-from features.network import Size
+from pipeline.datasets.base import SPLIT_NAMES, Found, Listing, Problem
 
-# What `extract.image_size: auto` means. 224: the VGG paper's. 48 for 8 × 8 digits: a whole run with a
-# fine-tuned baseline within minutes on two cores.
-AUTO_SIZE: dict[str, Size] = {"digits": (48, 48), "folder": (224, 224)}
-
-SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 SKIPPED = frozenset({"Thumbs.db", "desktop.ini"})
 
 
-@dataclass(frozen=True)
-class Found:
-    """An image that the data set offers; `split` is empty where it gives none."""
-
-    path: str
-    label: str
-    split: str = ""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something a user should know about a file: what, and what was done (`problems.csv`)."""
-
-    path: str
-    problem: str
-    action: str  # "set aside", "ignored", "kept"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a data set offers."""
-
-    source: ImageSource
-    found: list[Found]
-    problems: list[Problem]
-    given_splits: frozenset[str]
-
-
-def listing(name: str, root: Path) -> Listing:
-    """List a data set's images.
+def listing(root: Path) -> Listing:
+    """List the image files; links, hidden and other files become problems.
 
     Raises
     ------
     BadInput
-        Where there are none.
+        No such folder, no images, an empty class folder, both val and validation.
     """
-    return DATASETS[name](root)
-
-
-def source(name: str, root: Path) -> ImageSource:
-    """Where the images of a manifest are read from."""
-    return ImageFolder(root) if name == "folder" else listing(name, root).source
-
-
-def _digits(root: Path) -> Listing:
-    """scikit-learn's test part of the UCI optical digits: 1,797 images of 8 × 8, 17 grey levels."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import
-
-    content = load_digits()
-    images = np.rint(content.images * (255 / 16)).astype(np.uint8)
-    arrays = {f"digits/{number:04}": image for number, image in enumerate(images)}
-    found = [Found(path, str(label)) for path, label in zip(arrays, content.target, strict=True)]
-    return Listing(ImageArrays(arrays), found, [], frozenset())
-
-
-def _folder(root: Path) -> Listing:
-    """Image files in `root/<class>/**` or `root/<split>/<class>/**`."""
     if not root.is_dir():
         raise BadInput(f"dataset.root: there is no folder {root}")
     found: list[Found] = []
     problems: list[Problem] = []
     splits = _split_folders(root)
-    below: dict[Path, str] = {root / name: SPLIT_FOLDERS[name] for name in splits} if splits else {root: ""}
+    below: dict[Path, str] = {root / name: SPLIT_NAMES[name] for name in splits} if splits else {root: ""}
     for folder, split in below.items():
         for entry in _entries(folder, root, problems):
             if entry.is_dir():
@@ -105,9 +44,6 @@ def _folder(root: Path) -> Listing:
     return Listing(ImageFolder(root), found, problems, frozenset(below.values()) - {""})
 
 
-DATASETS = {"digits": _digits, "folder": _folder}
-
-
 def _split_folders(root: Path) -> list[str]:
     """Split folders, if `root/train` is one: it holds class folders and no images of its own."""
     train = root / "train"
@@ -116,7 +52,7 @@ def _split_folders(root: Path) -> list[str]:
     entries = list(train.iterdir())
     if any(entry.suffix.lower() in EXTENSIONS for entry in entries) or not any(e.is_dir() for e in entries):
         return []  # a class that is called train
-    names = [name for name in SPLIT_FOLDERS if (root / name).is_dir()]
+    names = [name for name in SPLIT_NAMES if (root / name).is_dir()]
     if {"val", "validation"} <= set(names):
         raise BadInput(f"{root} has both val and validation; keep one of them")
     return names

@@ -1,0 +1,115 @@
+"""Which split each image goes into: what belongs together is never parted.
+
+Copies of an image belong together, and images of a group; a copy that stands in
+two groups joins them. Each of these units is drawn as one, by a threshold on a
+hash of its name and the seed, so that adding others never moves it.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from features.manifest import SPLITS, Row
+from pipeline.datasets import Problem
+from pipeline.params import Dataset
+
+
+def settle(rows: Sequence[Row], dataset: Dataset, given: frozenset[str]) -> tuple[list[Row], list[Problem]]:
+    """Give every row its split, and set aside what would stand in two splits or under two labels.
+
+    Of a unit that stands in several given splits, the rows in test stay, else
+    those in validation; rows without a given split follow. Rows of a given train
+    part are drawn from, too, for a split that is not given. Copies within one
+    split and class are kept, and noted.
+
+    Returns
+    -------
+    The rows that stay, with their splits, and the problems
+    """
+    names = _unit_names(rows)
+    rows, problems = _without_doubtful_labels(rows)
+    units = defaultdict(list)
+    for row in rows:
+        units[names.get(row.sha256, row.sha256)].append(row)
+    settled: list[Row] = []
+    for name, unit in units.items():
+        split = SPLITS[max((SPLITS.index(row.split) for row in unit if row.split), default=0)]
+        problems += _noted(unit, split)
+        drawn = draw(name, dataset, given) if split == "train" else split
+        settled += [replace(row, split=drawn) for row in unit if row.split in ("", split)]
+    return settled, problems
+
+
+def draw(name: str, dataset: Dataset, given: frozenset[str]) -> str:
+    """Draw a split from the seed and a name: an image's sha256, or that of its group.
+
+    Only splits that are not given are drawn.
+    """
+    digest = hashlib.sha256(f"{dataset.seed}:{name}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
+    for split, share in (("test", dataset.test_fraction), ("validation", dataset.validation_fraction)):
+        if split in given:
+            continue
+        if place < share:
+            return split
+        place -= share
+    return "train"
+
+
+def _unit_names(rows: Sequence[Row]) -> dict[str, str]:
+    """For the sha256 of each image that stands in a group: the smallest name of all joined groups."""
+    groups = defaultdict(set)
+    for row in rows:
+        if row.group:
+            groups[row.sha256].add(row.group)
+    above: dict[str, str] = {}  # a group → a smaller one that it is joined to, or itself
+
+    def smallest(group: str) -> str:
+        while above.setdefault(group, group) != group:
+            group = above[group]
+        return group
+
+    for joined in groups.values():
+        tops = {smallest(group) for group in joined}
+        for top in tops:
+            above[top] = min(tops)
+    return {sha256: smallest(min(joined)) for sha256, joined in groups.items()}
+
+
+def _without_doubtful_labels(rows: Sequence[Row]) -> tuple[list[Row], list[Problem]]:
+    """Set aside an image that stands under two labels, of which none is known to be right."""
+    labels = defaultdict(set)
+    for row in rows:
+        labels[row.sha256].add(row.label)
+    problems = [
+        Problem(
+            row.path,
+            f"the same image stands under the labels {' and '.join(sorted(labels[row.sha256]))}",
+            "set aside",
+        )
+        for row in rows
+        if len(labels[row.sha256]) > 1
+    ]
+    return [row for row in rows if len(labels[row.sha256]) == 1], problems
+
+
+def _noted(unit: Sequence[Row], split: str) -> list[Problem]:
+    """Say of each row of a unit in `split` that it is a copy, or why it is set aside."""
+    originals: dict[str, str] = {}  # sha256 → path of the first that stays
+    for row in unit:
+        if row.split in ("", split):
+            originals.setdefault(row.sha256, row.path)
+    named = next((row.path for row in unit if row.split == split), "")
+    problems = []
+    for row in unit:
+        original = originals.get(row.sha256)
+        if original == row.path:
+            continue
+        if original:
+            action = "kept" if row.split in ("", split) else "set aside"
+            problems.append(Problem(row.path, f"the same image as {original}", action))
+        else:
+            reason = f"of one group with {named}, which is in {split}"
+            problems.append(Problem(row.path, reason, "set aside"))
+    return problems

@@ -1,0 +1,260 @@
+"""Tables of images: `dataset.name: csv`."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from features.errors import BadInput
+from features.images import ImageFolder
+from features.manifest import COLUMNS, Manifest
+from pipeline.datasets import source
+from pipeline.prepare import prepare
+from pipeline.project import Project
+from tests.conftest import QUICK, make_project
+from tests.pipeline.test_prepare import picture, problems
+
+COUNT = 120
+PATHS = [f"some/{number:03}.png" for number in range(COUNT)]
+LABELS = ["even", "odd"] * (COUNT // 2)
+GROUPS = [f"patient {number // 4}" for number in range(COUNT)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Pictures that no table names yet."""
+    for number, path in enumerate(PATHS):
+        picture(tmp_path / "root" / path, number)
+    return tmp_path / "root"
+
+
+def write(file: Path, **columns: Sequence[str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows([tuple(columns), *zip(*columns.values(), strict=True)])
+
+
+def opened(root: Path, *more: str) -> Project:
+    overrides = [*QUICK, "dataset.name=csv", f"dataset.root={root}", *more]
+    return Project.open(make_project(root.parent / "project", overrides))
+
+
+def splits(root: Path, *more: str) -> dict[str, str]:
+    return {row.path: row.split for row in prepare(opened(root, *more)).rows}
+
+
+def test_paths_and_labels_are_enough(root: Path) -> None:
+    picture(root / "some" / "unlisted.png", 999)
+    write(root / "images.csv", label=LABELS, path=PATHS)
+    project = opened(root)
+    manifest = prepare(project)
+    assert [row.path for row in manifest.rows] == PATHS
+    assert [row.label for row in manifest.rows] == LABELS
+    assert {row.split for row in manifest.rows} == {"train", "validation", "test"}
+    assert not problems(project)
+    # As the same images in a folder: the same splits, and no column that nobody filled
+    assert project.manifest.read_text("utf-8").startswith(",".join(COLUMNS) + "\n")
+    row = manifest.rows[5]
+    images = source("csv", project.dataset_root)
+    assert isinstance(images, ImageFolder)
+    assert images.image(row.path, row.sha256).size == (16, 16)
+
+
+def test_splits_are_those_of_the_same_images_in_a_folder(root: Path) -> None:
+    write(root / "images.csv", path=PATHS, label=LABELS)
+    by_table = splits(root)
+    for path, label in zip(PATHS, LABELS, strict=True):
+        (root / label).mkdir(exist_ok=True)
+        (root / path).rename(root / label / Path(path).name)
+    (root / "some").rmdir()
+    by_folder = splits(root, "dataset.name=folder")
+    assert {Path(path).name: split for path, split in by_folder.items()} == {
+        Path(path).name: split for path, split in by_table.items()
+    }
+
+
+def test_given_splits_are_kept_and_empty_ones_are_drawn(root: Path) -> None:
+    given = ["test"] * 20 + [""] * 100
+    write(root / "images.csv", path=PATHS, label=LABELS, split=given)
+    found = splits(root)
+    assert {found[path] for path in PATHS[:20]} == {"test"}
+    assert {found[path] for path in PATHS[20:]} == {"train", "validation"}
+    given = ["test"] * 20 + ["val"] * 20 + ["validation"] * 20 + ["train"] * 60
+    write(root / "images.csv", path=PATHS, label=LABELS, split=given)
+    expected = ["test"] * 20 + ["validation"] * 40 + ["train"] * 60
+    assert splits(root) == dict(zip(PATHS, expected, strict=True))
+
+
+def test_groups_stay_together_for_every_seed(root: Path) -> None:
+    write(root / "images.csv", path=PATHS, label=LABELS, group=GROUPS)
+    seen = set()
+    for seed in range(12):
+        project = opened(root, f"dataset.seed={seed}")
+        manifest = prepare(project)
+        by_group: dict[str, set[str]] = {}
+        for row in manifest.rows:
+            by_group.setdefault(row.group, set()).add(row.split)
+        assert len(by_group) == COUNT // 4
+        assert all(len(found) == 1 for found in by_group.values())
+        seen.add(manifest.digest)
+        assert Manifest.read(project.manifest) == manifest == project.read_manifest()
+        assert project.manifest.read_text("utf-8").startswith(",".join([*COLUMNS, "group"]) + "\n")
+    assert len(seen) == 12
+
+
+def test_rows_without_a_group_move_nobody(root: Path) -> None:
+    write(root / "images.csv", path=PATHS, label=LABELS, group=GROUPS)
+    before = splits(root)
+    new = [f"new/{number}.png" for number in range(60)]
+    for number, path in enumerate(new):
+        picture(root / path, 1000 + number if number % 2 else number)  # every other one is a copy
+    labels = [LABELS[number] if number % 2 == 0 else "odd" for number in range(60)]
+    write(root / "images.csv", path=new + PATHS, label=labels + LABELS, group=[""] * 60 + GROUPS)
+    after = splits(root)
+    assert len(after) == 180
+    assert {path: after[path] for path in PATHS} == before
+
+
+def test_what_cannot_be_used_is_set_aside_and_listed(root: Path) -> None:
+    (root / "link.png").symlink_to(root / PATHS[0])
+    (root / "linked").symlink_to(root / "some")
+    (root / "half.png").write_bytes((root / PATHS[0]).read_bytes()[:40])
+    os.mkfifo(root / "pipe.png")
+    odd = [
+        "gone.png", "link.png", "linked/001.png", "half.png", "some", "pipe.png", r"some\001.png", "x" * 300,
+    ]  # fmt: skip
+    write(
+        root / "images.csv",
+        path=[*PATHS, *odd],
+        label=[*LABELS, *["odd"] * len(odd)],
+        note=["hm"] * (COUNT + 8),
+    )
+    project = opened(root)
+    assert len(prepare(project)) == COUNT
+    found = problems(project)
+    assert found.pop("images.csv") == ("the column 'note' is none of path, label, split, group", "ignored")
+    assert {action for _, action in found.values()} == {"set aside"}
+    assert {path: problem for path, (problem, _) in found.items() if path != "half.png"} == {
+        "gone.png": "there is no such file",
+        "link.png": "a symbolic link is not followed",
+        "linked/001.png": "a symbolic link is not followed",
+        "some": "there is no such file",
+        "pipe.png": "there is no such file",
+        r"some\001.png": "there is no such file; folders are separated by / here",
+        "x" * 300: "cannot be read (File name too long)",
+    }
+    with pytest.raises(BadInput, match="--strict: 8 images are not usable"):
+        prepare(project, strict=True)
+
+
+def test_a_missing_file_does_not_take_its_split_away(root: Path) -> None:
+    given = ["train"] * 60 + [""] * 60
+    write(root / "images.csv", path=[*PATHS, "gone.png"], label=[*LABELS, "odd"], split=[*given, "test"])
+    with pytest.raises(BadInput, match="none of them in test; put some into test"):
+        splits(root)
+
+
+def test_copies_and_doubtful_labels(root: Path) -> None:
+    for name, number in (("copy", 4), ("doubt", 6)):
+        picture(root / f"{name}.png", number)
+    write(
+        root / "images.csv",
+        path=[*PATHS, "copy.png", "doubt.png"],
+        label=[*LABELS, "even", "odd"],
+        split=["train"] * 60 + ["val"] * 30 + ["test"] * 32,
+    )
+    project = opened(root)
+    paths = {row.path for row in prepare(project).rows}
+    assert "copy.png" in paths
+    assert not {PATHS[4], PATHS[6], "doubt.png"} & paths
+    assert problems(project)[PATHS[4]] == ("the same image as copy.png", "set aside")
+    assert problems(project)["doubt.png"][0] == "the same image stands under the labels even and odd"
+
+
+def test_names_are_data(root: Path) -> None:
+    names = [
+        "<img src=x onerror=alert(1)>",
+        "a,b\"c'd",
+        "line\nbreak",
+        "猫",
+        "$(touch canary)",
+        "a\rb",
+        "=1+1",
+    ]
+    odd = [f"odd/{number} {name.replace('/', '')}.png" for number, name in enumerate(names)]
+    for number, path in enumerate(odd):
+        picture(root / path, 5000 + number)
+    write(
+        root / "images.csv",
+        path=[*PATHS, *odd],
+        label=[names[number % len(names)] for number in range(COUNT + len(odd))],
+        group=[*GROUPS, *names],
+    )
+    project = opened(root)
+    manifest = prepare(project)
+    assert manifest.classes == tuple(sorted(names))
+    assert set(odd) <= {row.path for row in manifest.rows}
+    assert Manifest.read(project.manifest) == manifest
+
+
+def test_unicode_twins_are_refused_among_groups_too(root: Path) -> None:
+    groups = [*GROUPS[:-2], "caf\u00e9", "cafe\u0301"]
+    write(root / "images.csv", path=PATHS, label=LABELS, group=groups)
+    with pytest.raises(BadInput, match=r"the groups .* differ in Unicode form only"):
+        splits(root)
+
+
+def test_spreadsheets_are_understood(root: Path) -> None:
+    text = "\r\n".join(
+        ["path, label ,split", "", *(f"./{p}, {n} ," for p, n in zip(PATHS, LABELS, strict=True))]
+    )
+    (root / "my table.csv").write_bytes(
+        b"\xef\xbb\xbf" + text.encode()
+    )  # a byte order mark, no last line end
+    manifest = prepare(opened(root, "dataset.csv='my table.csv'"))
+    assert [row.path for row in manifest.rows] == PATHS
+    assert manifest.classes == ("even", "odd")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"has no column 'path'; line 1 should name path, label"),
+        ("path,label\n", r"images\.csv has no rows"),
+        ("path;label\na.png;x\n", r"has no column 'path'.* commas between, and is 'path;label'"),
+        ("path,split\na.png,train\n", "has no column 'label'"),
+        ("path,label,label\na.png,x,y\n", "has the column 'label' twice"),
+        ("path,label\na.png,x\nb.png, \n", r"images\.csv, line 3: b\.png has no label; give it one"),
+        ("path,label\na.png,x\n\n./a.png,x\n", r"line 4: a\.png stands in line 2 already; delete one"),
+        ("path,label,split\na.png,x,dev\n", r"line 2: the split 'dev' should be one of train, validation"),
+        ("path,label\na.png\n", "line 2: 1 cells where line 1 names 2 columns"),
+        ("path,label\na.png,x,y\n", "line 2: 3 cells where line 1 names 2 columns"),
+        ("path,label\n/etc/passwd,x\n", r"line 2: the path '/etc/passwd' should be that of a file below"),
+        ("path,label\nb/../../a.png,x\n", r"line 2: the path 'b/\.\./\.\./a\.png' should be"),
+        ("path,label\n,x\n", "line 2: the path '' should be"),
+        ("path,label\na\0.png,x\n", "line 2: .*(path|NUL)"),
+        ('path,label\n"a.png,x\n', r"line \d: not valid CSV"),
+    ],
+)  # fmt: skip
+def test_faults_are_named_with_line_and_remedy(text: str, said: str, root: Path) -> None:
+    (root / "images.csv").write_text(text, "utf-8")
+    with pytest.raises(BadInput, match=said):
+        splits(root)
+
+
+def test_table_that_is_not_utf8_or_not_there(root: Path) -> None:
+    with pytest.raises(BadInput, match=r"dataset\.csv: there is no table .*images\.csv; put it there"):
+        splits(root)
+    (root / "images.csv").write_bytes("path,label\ncafé.png,x\n".encode("latin-1"))
+    with pytest.raises(BadInput, match=r"images\.csv is not UTF-8 .*save it as UTF-8"):
+        splits(root)
+
+
+def test_only_what_was_read_makes_a_manifest_stale(root: Path) -> None:
+    write(root / "images.csv", path=PATHS, label=LABELS)
+    prepare(opened(root))
+    opened(root, "dataset.download=true").read_manifest()
+    with pytest.raises(BadInput, match=r"made with dataset\.csv"):
+        opened(root, "dataset.csv=other.csv").read_manifest()
