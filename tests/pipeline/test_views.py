@@ -1,6 +1,7 @@
 """Several views per image: each weighs 1/k in the loss, and probabilities are averaged over them."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC, LinearSVC
 
 from pipeline.calibration import BOUNDS, calibrated, log_loss, temperature
+from pipeline.classifier import Classifier
 from pipeline.heads import HEADS, KNN, LinearSVM, LogReg, RbfSVM
 from pipeline.heads.base import Head
 from pipeline.heads.mlp import one_view_each
 from pipeline.heads.normalisation import Normalisation
+from pipeline.tuning import Rows, Tuned, tune
 from tests.pipeline.test_heads import GRIDS
 
 SOLVERS = {
@@ -22,6 +25,7 @@ SOLVERS = {
     "linear-svm": lambda: LinearSVC(C=0.5, tol=1e-8, max_iter=100_000),
     "rbf-svm": lambda: SVC(C=0.5, tol=1e-8),  # gamma: scikit-learn's `scale` is our 1
 }
+NAMES = tuple("abc")
 
 
 def images(n: int = 90, k: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +39,11 @@ def images(n: int = 90, k: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 def rows(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return X.reshape(-1, X.shape[2]), np.repeat(y, X.shape[1])
+
+
+def tuned_on(name: str, X: np.ndarray, y: np.ndarray) -> Tuned:
+    train, validation = Rows(X[:90], y[:90]), Rows(X[90:], y[90:])
+    return tune(HEADS[name], GRIDS[name], ("l2", "standard"), train, validation, NAMES)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -84,6 +93,46 @@ def test_mlp_sees_every_image_once_an_epoch_and_every_view_equally_often() -> No
     np.testing.assert_allclose(share, 0.25, atol=5 * np.sqrt(0.25 * 0.75 / 2000))
     without = one_view_each(50, 1, torch.Generator().manual_seed(7))
     assert torch.equal(without, torch.randperm(50, generator=torch.Generator().manual_seed(7)))
+
+
+@pytest.mark.parametrize("name", ["logreg", "linear-svm", "rbf-svm", "knn", "majority"])
+def test_order_of_views_does_not_matter(name: str) -> None:
+    X, y = images(120)
+    order = np.random.default_rng(1).random((120, 3, 1)).argsort(axis=1)  # of each image its own
+    tuned, other = tuned_on(name, X, y), tuned_on(name, np.take_along_axis(X, order, axis=1), y)
+    assert tuned.chosen.point == other.chosen.point
+    proba = tuned.classifier.predict_proba(X)
+    np.testing.assert_allclose(other.classifier.predict_proba(X), proba, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_one_view_is_the_same_as_none(name: str) -> None:
+    X, y = images(120, k=1)
+    one, none = tuned_on(name, X, y), tuned_on(name, X[:, 0], y)
+    assert one.trials == none.trials
+    assert one.classifier.temperature == none.classifier.temperature
+    proba = none.classifier.predict_proba(X[:, 0])
+    np.testing.assert_array_equal(one.classifier.predict_proba(X), proba)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_tuning_scores_the_average_over_views(name: str) -> None:
+    X, y = images(120)
+    tuned = tuned_on(name, X, y)
+    proba = tuned.classifier.predict_proba(X[90:])
+    assert tuned.chosen.top1 == (proba.argmax(axis=1) == y[90:]).mean()
+    assert tuned.chosen.log_loss == pytest.approx(-np.log(proba[np.arange(30), y[90:]]).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_classifier_averages_and_survives_saving(name: str, tmp_path: Path) -> None:
+    X, y = images(120)
+    classifier = tuned_on(name, X, y).classifier
+    proba = classifier.predict_proba(X)
+    by_view = [classifier.predict_proba(X[:, view]) for view in range(3)]
+    np.testing.assert_allclose(proba, sum(by_view) / 3, atol=1e-5)
+    classifier.save(tmp_path, {})
+    np.testing.assert_array_equal(Classifier.load(tmp_path).predict_proba(X), proba)
 
 
 @pytest.mark.parametrize("kind", ["none", "l2", "standard"])
