@@ -34,8 +34,13 @@ class Classifier:
     classes: tuple[str, ...]
 
     def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Map (n, d) float32 features to (n, n_classes) calibrated probabilities."""
-        return calibrated(self.head.logits(self.normalisation(X)), self.temperature)
+        """Map float32 features to (n, n_classes) calibrated probabilities.
+
+        Parameters
+        ----------
+        X : (n, d), or (n, k, d) for k views of each image, over which probabilities are averaged
+        """
+        return calibrated(self.head.logits_by_view(self.normalisation(X)), self.temperature)
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write `head.safetensors` and `card.json`; nothing in them is ever executed."""

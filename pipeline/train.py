@@ -83,6 +83,7 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         "method": name,
         "layer": layer.name if layer else None,
         "weights": store.attributes["weights"] if store else "none",
+        "views": rows["train"].views,
         "inputs": depends,
         "chosen": {"normalisation": tuned.chosen.normalisation, **tuned.chosen.point},
         "at_edge_of_grid": tuned.edges,
@@ -103,7 +104,7 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
 
 
 def _rows(store: FeatureStore | None, manifest: Manifest, split: str) -> Rows:
-    """Read one split's features; a head without a layer sees a single constant."""
+    """Read one split's features, of all views; a head without a layer sees a single constant."""
     numbers = manifest.where(split)
     X = store.rows(numbers) if store else np.zeros((len(numbers), 1), np.float32)
     return Rows(X, manifest.labels[numbers])

@@ -11,17 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BadInput
-from pipeline.calibration import log_loss, temperature
+from pipeline.calibration import calibrated, log_loss, temperature
 from pipeline.classifier import Classifier
 from pipeline.heads.base import Head, Point
 from pipeline.heads.normalisation import Normalisation
 
 
 class Rows(NamedTuple):
-    """Features (n, d) float32 and class numbers (n,) of one split."""
+    """Features of one split's images, (n, d) or (n, k, d) float32 for k views, and class numbers (n,)."""
 
     X: NDArray[np.float32]
     y: NDArray[np.int32]
+
+    @property
+    def views(self) -> int:
+        """Views per image."""
+        return 1 if self.X.ndim == 2 else self.X.shape[1]
+
+    def flat(self) -> "Rows":
+        """One row per view, (n × k, d) and (n × k,), the views of an image adjacent."""
+        return Rows(self.X.reshape(-1, self.X.shape[-1]), self.y.repeat(self.views))
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,9 @@ def tune(
 ) -> Tuned:
     """Fit every point on train rows, keep the best on validation rows, fit its temperature there.
 
+    Each of an image's k views weighs 1/k in fitting; scored are the images, by
+    probabilities averaged over their views.
+
     Raises
     ------
     BadInput
@@ -77,15 +89,16 @@ def tune(
     missing = set(range(len(classes))) - set(train.y.tolist())
     if missing:
         raise BadInput(f"class {classes[missing.pop()]!r} has no image in train; run `prepare` again")
+    rows = train.flat()
     trials: list[Trial] = []
     best: tuple[Trial, Classifier] | None = None
     for kind in normalisations:
-        normalise = Normalisation(kind).fit(train.X)
-        X, X_validation = normalise(train.X), normalise(validation.X)
-        for point, fitted in head.path(X, train.y, grid):
-            scores = fitted.logits(X_validation)
-            top1 = float((scores.argmax(axis=1) == validation.y).mean())
+        normalise = Normalisation(kind).fit(rows.X)
+        X, X_validation = normalise(rows.X), normalise(validation.X)
+        for point, fitted in head.path(X, rows.y, grid, train.views):
+            scores = fitted.logits_by_view(X_validation)  # (n, n_classes) or (n, k, n_classes)
             T = temperature(scores, validation.y)
+            top1 = float((calibrated(scores, T).argmax(axis=1) == validation.y).mean())
             trial = Trial(kind, point, top1, log_loss(scores / T, validation.y), fitted.converged_)
             trials.append(trial)
             if best is None or trial.rank > best[0].rank:

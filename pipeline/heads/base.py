@@ -2,6 +2,9 @@
 
 for point, head in LogReg.path(X, y, {"C": [0.1, 1.0]}):
     scores = head.logits(X_validation)
+
+Rows may be views of images: the same number of each, the views of one image adjacent.
+An image then weighs the same as without views, each of its k views 1/k.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +40,14 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
     given: ClassVar[tuple[str, ...]] = ()  # of these, what is copied from the train rows, not learned
     converged_: bool = True
 
-    def fit(self, X: Array, y: Array) -> Self:
+    def fit(self, X: Array, y: Array, views: int = 1) -> Self:
         """Fit on (n, d) features and (n,) labels; returns self.
+
+        Parameters
+        ----------
+        X, y : (n, d) features and (n,) labels of n / views images
+        views : int
+            Rows per image, adjacent and of the same label.
 
         Raises
         ------
@@ -50,13 +59,18 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"{type(self).__name__} needs at least two classes, got 1 class")
-        self._fit(X, numbers)
+        self._fit(X, numbers, views)
         return self
 
     def logits(self, X: Array) -> Array:
         """Score (n, d) features: (n, n_classes), softmax of it are uncalibrated probabilities."""
         check_is_fitted(self, self.state)
         return self._logits(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
+
+    def logits_by_view(self, X: Array) -> Array:
+        """Score (…, d) features, be the rows images (n, d) or views (n, k, d): (…, n_classes)."""
+        scores = self.logits(X.reshape(-1, X.shape[-1]))  # (rows, n_classes)
+        return scores.reshape(*X.shape[:-1], -1)
 
     def predict_proba(self, X: Array) -> Array:
         """Probabilities (n, n_classes), not calibrated (see `pipeline.calibration`)."""
@@ -67,14 +81,16 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         best = self.logits(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _fit(self, X: Array, y: Array) -> None:
+    def _fit(self, X: Array, y: Array, views: int) -> None:
         raise NotImplementedError
 
     def _logits(self, X: Array) -> Array:
         raise NotImplementedError
 
     @classmethod
-    def path(cls, X: Array, y: Array, grid: Mapping[str, Any]) -> Iterator[tuple[Point, Self]]:
+    def path(
+        cls, X: Array, y: Array, grid: Mapping[str, Any], views: int = 1
+    ) -> Iterator[tuple[Point, Self]]:
         """Fit every point of a grid; heads that can share work between points override this.
 
         Parameters
@@ -82,11 +98,13 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         X, y : (n, d) float32 features and (n,) labels of the train rows
         grid : mapping
             Lists are axes of the grid, other values are the same at every point.
+        views : int
+            Rows per image (see `fit`).
         """
         fixed = {name: value for name, value in grid.items() if not is_axis(value)}
         axes = {name: value for name, value in grid.items() if is_axis(value)}
         for point in ParameterGrid(axes):
-            yield point, cls(**fixed, **point).fit(X, y)
+            yield point, cls(**fixed, **point).fit(X, y, views)
 
     def arrays(self) -> dict[str, Array]:
         """The fitted state: everything that scoring needs."""

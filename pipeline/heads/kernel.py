@@ -17,7 +17,7 @@ class RbfSVM(Head):
     Parameters
     ----------
     C : float
-        Inverse strength of the penalty.
+        Inverse strength of the penalty, on losses of images (see `LinearHead`).
     gamma : float
         γ in units of 1 / (features × their variance): 1 is scikit-learn's `scale`.
 
@@ -40,7 +40,9 @@ class RbfSVM(Head):
         self.gamma = gamma
 
     @classmethod
-    def path(cls, X: Array, y: Array, grid: Mapping[str, Any]) -> Iterator[tuple[Point, Self]]:
+    def path(
+        cls, X: Array, y: Array, grid: Mapping[str, Any], views: int = 1
+    ) -> Iterator[tuple[Point, Self]]:
         """Fit every (gamma, C), sharing the distances (see `Head.path`)."""
         classes, numbers = np.unique(y, return_inverse=True)
         distances, unit = squared_distances(X, X), _unit(X)
@@ -49,18 +51,18 @@ class RbfSVM(Head):
             heads = [cls(C, gamma) for C in grid["C"]]
             # Threads: LIBSVM releases the interpreter's lock, and K is shared.
             Parallel(n_jobs=-1, prefer="threads")(
-                delayed(head._solve)(K, X, numbers, gamma * unit) for head in heads
+                delayed(head._solve)(K, X, numbers, gamma * unit, views) for head in heads
             )
             for head in heads:
                 head.classes_, head.n_features_in_ = classes, X.shape[1]
                 yield {"C": head.C, "gamma": gamma}, head
 
-    def _fit(self, X: Array, y: Array) -> None:
+    def _fit(self, X: Array, y: Array, views: int) -> None:
         gamma = self.gamma * _unit(X)
-        self._solve(np.exp(-gamma * squared_distances(X, X)), X, y, gamma)
+        self._solve(np.exp(-gamma * squared_distances(X, X)), X, y, gamma, views)
 
-    def _solve(self, K: Array, X: Array, y: Array, gamma: float) -> None:
-        model = SVC(C=self.C, kernel="precomputed").fit(K, y)
+    def _solve(self, K: Array, X: Array, y: Array, gamma: float, views: int) -> None:
+        model = SVC(C=self.C / views, kernel="precomputed").fit(K, y)
         self.gamma_ = np.asarray(gamma, np.float64)
         self.support_ = X[model.support_]
         self.dual_ = _pairwise(model.dual_coef_, model.n_support_)

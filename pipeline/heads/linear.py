@@ -35,7 +35,7 @@ class LinearHead(Head):
     Parameters
     ----------
     C : float
-        Inverse strength of the penalty: ½‖W‖² + C · Σ loss.
+        Inverse strength of the penalty: ½‖W‖² + C · Σ loss, where an image's loss is the mean of its views'.
 
     Attributes
     ----------
@@ -50,25 +50,27 @@ class LinearHead(Head):
         self.C = C
 
     @classmethod
-    def path(cls, X: Array, y: Array, grid: Mapping[str, Any]) -> Iterator[tuple[Point, Self]]:
+    def path(
+        cls, X: Array, y: Array, grid: Mapping[str, Any], views: int = 1
+    ) -> Iterator[tuple[Point, Self]]:
         """Fit every C on the same rotated features (see `Head.path`)."""
         Z, back = rotated(X)
         heads = (cls(C) for C in grid["C"])
-        yield from Parallel(n_jobs=cls.jobs)(delayed(head._fitted)(Z, y, back) for head in heads)
+        yield from Parallel(n_jobs=cls.jobs)(delayed(head._fitted)(Z, y, back, views) for head in heads)
 
-    def _fit(self, X: Array, y: Array) -> None:
-        self._solve(*rotated(X), y)
+    def _fit(self, X: Array, y: Array, views: int) -> None:
+        self._solve(*rotated(X), y, views)
 
-    def _fitted(self, Z: Array, y: Array, back: Array | None) -> tuple[Point, Self]:
+    def _fitted(self, Z: Array, y: Array, back: Array | None, views: int) -> tuple[Point, Self]:
         self.classes_, numbers = np.unique(y, return_inverse=True)
         self.n_features_in_ = Z.shape[1] if back is None else back.shape[1]
-        self._solve(Z, back, numbers)
+        self._solve(Z, back, numbers, views)
         return {"C": self.C}, self
 
-    def _solve(self, Z: Array, back: Array | None, y: Array) -> None:
+    def _solve(self, Z: Array, back: Array | None, y: Array, views: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # `converged_` says it
-            model = self._model().fit(Z, y)
+            model = self._model(self.C / views).fit(Z, y)
         self.converged_ = bool(np.max(model.n_iter_) < model.max_iter)
         self.coef_, self.intercept_ = model.coef_, model.intercept_
         if len(self.coef_) == 1:  # two classes: scikit-learn fits one score
@@ -77,7 +79,7 @@ class LinearHead(Head):
         if back is not None:
             self.coef_ = self.coef_ @ back
 
-    def _model(self) -> Any:
+    def _model(self, C: float) -> Any:
         raise NotImplementedError
 
     def _logits(self, X: Array) -> Array:
@@ -87,8 +89,8 @@ class LinearHead(Head):
 class LogReg(LinearHead):
     """Multinomial logistic regression, scikit-learn's objective; the intercept is not penalised."""
 
-    def _model(self) -> Any:
-        return LogisticRegression(C=self.C, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
+    def _model(self, C: float) -> Any:
+        return LogisticRegression(C=C, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
 
 
 class LinearSVM(LinearHead):
@@ -98,8 +100,8 @@ class LinearSVM(LinearHead):
     # a process, so that threads would draw from each other's and no run equal the next.
     jobs: ClassVar[int] = -1
 
-    def _model(self) -> Any:
-        return LinearSVC(C=self.C, max_iter=MAX_PASSES, dual=True, random_state=0)
+    def _model(self, C: float) -> Any:
+        return LinearSVC(C=C, max_iter=MAX_PASSES, dual=True, random_state=0)
 
 
 def rotated(X: Array) -> tuple[Array, Array | None]:

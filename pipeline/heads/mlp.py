@@ -23,11 +23,11 @@ class MLP(Head):
     weight_decay : float
         AdamW's decoupled decay.
     batch_size : int
-        Rows per step.
+        Images per step.
     epochs : int
-        Passes over the rows.
+        Passes over the images, each seen in one of its views, drawn anew every time.
     seed : int
-        Draws the start and the order of the rows.
+        Draws the start, the order of the images and their views.
 
     Attributes
     ----------
@@ -56,22 +56,24 @@ class MLP(Head):
         self.seed = seed
 
     @classmethod
-    def path(cls, X: Array, y: Array, grid: Mapping[str, Any]) -> Iterator[tuple[Point, Self]]:
+    def path(
+        cls, X: Array, y: Array, grid: Mapping[str, Any], views: int = 1
+    ) -> Iterator[tuple[Point, Self]]:
         """Yield the head after every epoch of every learning rate: the epoch is an axis, too."""
         rest = {name: value for name, value in grid.items() if name != "learning_rate"}
         classes, numbers = np.unique(y, return_inverse=True)
         for rate in grid["learning_rate"]:
             head = cls(**rest, learning_rate=rate)
             head.classes_, head.n_features_in_ = classes, X.shape[1]
-            for epoch, _ in enumerate(head._epochs(X, numbers), 1):
+            for epoch, _ in enumerate(head._epochs(X, numbers, views), 1):
                 snapshot = copy.copy(head).set_params(epochs=epoch)
                 yield {"learning_rate": rate, "epochs": epoch}, snapshot
 
-    def _fit(self, X: Array, y: Array) -> None:
-        for _ in self._epochs(X, y):
+    def _fit(self, X: Array, y: Array, views: int) -> None:
+        for _ in self._epochs(X, y, views):
             pass
 
-    def _epochs(self, X: Array, y: Array) -> Iterator[None]:
+    def _epochs(self, X: Array, y: Array, views: int) -> Iterator[None]:
         """Train one epoch at a time; the arrays are the state after it."""
         generator = torch.Generator().manual_seed(self.seed)
         rows, numbers = torch.from_numpy(np.ascontiguousarray(X, np.float32)), torch.from_numpy(y).long()
@@ -84,7 +86,7 @@ class MLP(Head):
             model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
         for _ in range(self.epochs):
-            for batch in torch.randperm(len(rows), generator=generator).split(self.batch_size):
+            for batch in one_view_each(len(rows) // views, views, generator).split(self.batch_size):
                 optimiser.zero_grad()
                 nn.functional.cross_entropy(model(rows[batch]), numbers[batch]).backward()
                 optimiser.step()
@@ -99,3 +101,14 @@ class MLP(Head):
         weights = (torch.from_numpy(np.ascontiguousarray(array)) for array in self.arrays().values())
         hidden, hidden_bias, output, output_bias = weights
         return (torch.relu(rows @ hidden + hidden_bias) @ output + output_bias).numpy()
+
+
+def one_view_each(images: int, views: int, generator: torch.Generator) -> torch.Tensor:
+    """Rows of one epoch, (images,) int64: every image once, in random order, by one of its views.
+
+    In expectation each view weighs 1/views, at the price of an epoch without views.
+    """
+    order = torch.randperm(images, generator=generator)
+    if views == 1:  # a draw from one would move the generator, and with it every result
+        return order
+    return order * views + torch.randint(views, (images,), generator=generator)

@@ -32,11 +32,11 @@ class Normalisation:
         return self
 
     def __call__(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalise (n, d) float32."""
+        """Normalise (…, d) float32."""
         if self.kind == "standard":
             return (X - self.mean) / self.scale
         if self.kind == "l2":
-            lengths = np.sqrt((X * X).sum(axis=1, keepdims=True))
+            lengths = np.sqrt((X * X).sum(axis=-1, keepdims=True))
             return np.divide(X, np.where(lengths > 0, lengths, 1), dtype=np.float32)
         return X
 
