@@ -233,6 +233,70 @@ def results(project: "Project") -> None:
     results(project)
 
 
+@main.group()
+def cache() -> None:
+    """See, shrink and check what all projects share: activations and fine-tuning runs.
+
+    \b
+    python cli.py cache info
+    python cli.py cache prune --older-than 90
+    python cli.py cache verify
+    """
+
+
+@cache.command("info")
+@project_options
+def cache_info(project: "Project") -> None:
+    """Show what the cache holds and how large it is, last used first.
+
+    \b
+    python cli.py cache info
+    """
+    from pipeline.cache import info
+
+    info(project)
+
+
+@cache.command("prune")
+@click.option("--older-than", type=click.IntRange(min=0), metavar="DAYS", help="What was not used for DAYS.")
+@click.option("--max-size", metavar="SIZE", help="The least recently used, until all takes at most SIZE.")
+@click.option(
+    "--unused-by-this-project",
+    is_flag=True,
+    help="Only what this project has not published; alone: all of that. Others may use it.",
+)
+@click.option("--yes", is_flag=True, help="Delete. Without it, what would go is listed.")
+@project_options
+def cache_prune(
+    project: "Project", older_than: int | None, max_size: str | None, unused_by_this_project: bool, yes: bool
+) -> None:
+    """Delete entries of the cache; what is needed again is computed again. Lists only, without --yes.
+
+    \b
+    python cli.py cache prune --older-than 90
+    python cli.py cache prune --max-size 20GB --yes
+    """
+    from pipeline.cache import prune
+
+    prune(project, older_than=older_than, max_size=max_size, only_unused=unused_by_this_project, delete=yes)
+
+
+@cache.command("verify")
+@click.option("--repair", is_flag=True, help="Delete what is damaged, so that it is computed again.")
+@project_options
+def cache_verify(project: "Project", repair: bool) -> None:
+    """Check every digest in the cache; exit 1 where something is damaged.
+
+    \b
+    python cli.py cache verify
+    python cli.py cache verify --repair
+    """
+    from pipeline.cache import verify
+
+    if not verify(project, mend=repair):
+        sys.exit(1)
+
+
 @main.command()
 @click.option("--layer", "names", multiple=True, help="A layer; repeatable.  [default: all published]")
 @click.option(

@@ -3,9 +3,9 @@
     python cli.py finetune --mode full
 
 Per mode: `artifacts/finetune/<mode>/` with `model.safetensors` (torchvision's
-parameter names, and the new output layer), `card.json`, `history.csv` and
-`predictions.npz`. A finished run is kept under the cache root and published from
-there: nothing is trained twice.
+parameter names, and the new output layer), `history.csv`, `predictions.npz` and `card.json`,
+which has the others' digests. A finished run is kept under the cache root, checked
+and published from there: nothing is trained twice.
 
 References
 ----------
@@ -13,8 +13,6 @@ Kumar et al., Fine-Tuning can Distort Pretrained Features, arXiv:2202.10054 (the
 new output layer starts from a head fitted on frozen features).
 """
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -27,7 +25,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from features import immutable
 from features.batches import Decoder
+from features.cache import RUN_CARD, fingerprint, run_flaw, runs
 from features.errors import BadInput
 from features.extract import Extraction
 from features.files import remove, written_aside
@@ -41,6 +41,7 @@ from pipeline.project import Project, read_json
 from pipeline.trainer import Tuned, scores, train
 from pipeline.tuning import Rows, tune
 
+FILES = ("model.safetensors", "history.csv", "predictions.npz", RUN_CARD)
 START_GRID = {"C": tuple(10.0**k for k in range(-5, 3))}  # of the head the output layer starts from
 
 
@@ -58,10 +59,10 @@ def finetune(project: Project, modes: Sequence[str]) -> None:
         for mode in modes:
             facts = inputs(project, manifest, mode)
             run = run_folder(project, facts)
-            if not (run / "card.json").exists():
-                _train(project, manifest, mode, facts, run)
-            else:
+            if _is_kept(project, mode, run):
                 print(f"finetune: {mode} was trained before, taken from {run}", flush=True)
+            else:
+                _train(project, manifest, mode, facts, run)
             _publish(run, project.finetune_folder(mode), scratch)
         if tuple(modes) == project.settings.finetune.modes:
             wanted = {project.finetune_folder(mode) for mode in modes}
@@ -88,8 +89,19 @@ def inputs(project: Project, manifest: Manifest, mode: str) -> dict[str, Any]:
 
 def run_folder(project: Project, facts: dict[str, Any]) -> Path:
     """Where the finished run of these inputs is kept, shared by all projects."""
-    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return project.cache_root / "runs" / fingerprint
+    return runs(project.cache_root) / fingerprint(facts)
+
+
+def _is_kept(project: Project, mode: str, run: Path) -> bool:
+    """Whether the cache has this run whole; one that is damaged is taken away."""
+    if not run.exists():
+        return False
+    if wrong := run_flaw(run):
+        print(f"finetune: the kept run of {mode} is damaged and will be trained again ({wrong})", flush=True)
+        immutable.discard(project.cache_root, run, run_flaw)
+        return run.exists()
+    immutable.touch(run)
+    return True
 
 
 def top_layer(project: Project) -> Layer:
@@ -105,8 +117,8 @@ def _publish(run: Path, target: Path, scratch: Path) -> None:
     """Copy a finished run: the cache stays, whatever becomes of the project's outputs."""
     with written_aside(target, scratch=scratch) as aside:
         aside.mkdir()
-        for file in sorted(run.iterdir()):
-            (aside / file.name).write_bytes(file.read_bytes())
+        for name in FILES:
+            (aside / name).write_bytes((run / name).read_bytes())
 
 
 def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any], run: Path) -> None:
@@ -156,13 +168,12 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
         "device": str(device),
         "versions": {"torch": version("torch")},
     }
-    with written_aside(run) as aside:
-        aside.mkdir()
+    with immutable.appearing(project.cache_root, run) as aside:
         save_file(_state(model), aside / "model.safetensors")
         (aside / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
         write_csv(aside / "history.csv", list(vars(history[0])), [tuple(vars(e).values()) for e in history])
         Predictions.of_test(manifest, proba).write(aside / "predictions.npz")
-        (aside / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        immutable.seal(aside, RUN_CARD, card)
 
 
 def _start_from_head(model: Tuned, project: Project, plan: Extraction, top: Layer) -> None:

@@ -30,10 +30,16 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
 
 
 def test_every_command_has_help_with_an_example(cli: Cli) -> None:
-    commands = re.findall(r"^  ([a-z-]+) ", cli("--help").stdout.split("Commands:")[1], re.MULTILINE)
+    def listed(*group: str) -> list[str]:
+        shown = cli(*group, "--help").stdout
+        return re.findall(r"^  ([a-z-]+) ", shown.split("Commands:")[1], re.MULTILINE)
+
+    commands = listed()
     assert {"prepare", "weights", "extract", "train", "finetune", "compare", "report", "run"} <= set(commands)
-    for command in commands:
-        shown = cli(command, "--help").stdout
+    assert "python cli.py cache" in cli("cache", "--help").stdout
+    commands.remove("cache")  # a group: its commands have the options
+    for command in [*commands, *(f"cache {name}" for name in listed("cache"))]:
+        shown = cli(*command.split(), "--help").stdout
         assert f"python cli.py {command}" in shown
         assert "--project" in shown
         assert "--set-param" in shown

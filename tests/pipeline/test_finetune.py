@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from features.cache import run_flaw
 from features.errors import BadInput
 from features.network import parse_layer
 from pipeline import finetune
@@ -67,6 +68,28 @@ def test_trains_publishes_and_never_trains_twice(
     finetune.finetune(extracted, ("full",))
     assert "was trained before" in capsys.readouterr().out
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
+
+
+def test_a_damaged_run_is_trained_again(extracted: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    finetune.finetune(extracted, ("full",))
+    published = extracted.finetune_folder("full")
+    first = load_file(published / "model.safetensors")
+    run = finetune.run_folder(extracted, finetune.inputs(extracted, extracted.read_manifest(), "full"))
+    for name in finetune.FILES:
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        assert name in run_flaw(run)
+        (run / name).write_bytes(whole)
+    (run / "model.safetensors").write_bytes(b"")
+    capsys.readouterr()
+    finetune.finetune(extracted, ("full",))
+    assert "is damaged and will be trained again (model.safetensors does not" in capsys.readouterr().out
+    again = load_file(published / "model.safetensors")
+    assert all(torch.equal(again[tensor], first[tensor]) for tensor in first)
+    (run / "notes.txt").write_text("a foreign file")
+    finetune.finetune(extracted, ("full",))
+    assert "was trained before" in capsys.readouterr().out
+    assert {file.name for file in published.iterdir()} == set(finetune.FILES)
 
 
 def test_same_seed_same_weights(extracted: Project, monkeypatch: pytest.MonkeyPatch) -> None:
