@@ -14,9 +14,8 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +51,7 @@ def digests_in(folder: Path) -> list[Path]:
         return []
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where an image's activation stands: a block's folder and a row in it."""
 
     block: Path
@@ -178,8 +176,6 @@ def flaw(block: Path) -> str:
     """
     try:
         content = unseal(block, BLOCK_CARD)
-        with reading("rows.npy"):
-            rows = np.load(block / "rows.npy", mmap_mode="r")
     except Damaged as error:
         return str(error)
     keys = read_keys(block)
@@ -187,8 +183,8 @@ def flaw(block: Path) -> str:
         return "keys does not match the block's name"
     if fingerprint(content["facts"]) != block.parent.name:
         return f"{BLOCK_CARD} does not match the fingerprint"
-    if not content["n"] == len(keys) == len(rows):
-        return f"{content['n']} images, {len(keys)} keys and {len(rows)} rows"
+    if content["n"] != len(keys):
+        return f"{content['n']} images and {len(keys)} keys"
     return ""
 
 

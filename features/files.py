@@ -7,10 +7,16 @@ with written_aside(path) as aside:
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 
 @contextlib.contextmanager
@@ -32,15 +38,34 @@ def written_aside(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
     scratch.mkdir(parents=True, exist_ok=True)
     aside = scratch / f".{path.name}.{uuid.uuid4().hex}.partial"
     try:
-        yield aside
-        sync(aside)
-        replace(aside, path)
-    except OSError as error:
-        # A full disk is met while writing, where the system names no file
-        error.filename = error.filename or str(path)
-        raise
+        with naming(path):
+            yield aside
+            sync(aside)
+            replace(aside, path)
     finally:
         remove(aside)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError the file it is about: a full disk is met while writing, where the system names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def save_tensors(tensors: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write arrays as a .safetensors file that everyone may read; OSError as for any other file."""
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    path.chmod(0o644)  # safetensors creates it for its owner only
 
 
 def replace(source: Path, target: Path) -> None:

@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from features.files import remove, sha256_file, sync, sync_folder
+from features.files import naming, remove, sha256_file, sync, sync_folder
 
 ASIDE = ".aside"
+SEALED = re.compile(rb'\{\n "seal": "([0-9a-f]{64})",(\n.*)', re.DOTALL)
 
 
 class Damaged(ValueError):
@@ -83,7 +84,8 @@ def _aside(root: Path, target: Path) -> Iterator[Path]:
     aside = mine / target.relative_to(root)
     aside.parent.mkdir(parents=True)
     try:
-        yield aside
+        with naming(target):
+            yield aside
     finally:
         remove(mine)
 
@@ -119,29 +121,23 @@ def touch(folder: Path) -> None:
 def seal(folder: Path, card: str, content: Mapping[str, Any]) -> None:
     """Write `folder/card`: `content`, the sha256 of every file beside it (`files`), and its own (`seal`)."""
     files = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
-    (folder / card).write_bytes(_sealed({**content, "files": files}))
+    (folder / card).write_bytes(sealed({**content, "files": files}))
 
 
-def _sealed(content: Mapping[str, Any]) -> bytes:
-    body = {name: value for name, value in content.items() if name != "seal"}
-    return _text({**body, "seal": hashlib.sha256(_text(body)).hexdigest()})
-
-
-def _text(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """Write a JSON object, not an empty one, as text that begins with the sha256 of its rest (`seal`)."""
+    rest = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode().removeprefix(b"{")
+    return b'{\n "seal": "' + hashlib.sha256(rest).hexdigest().encode() + b'",' + rest
 
 
 def read_card(folder: Path, card: str) -> dict[str, Any]:
     """Read a sealed JSON object; Damaged where it is missing or differs in a bit."""
     with reading(card):
         text = (folder / card).read_bytes()
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise Damaged(f"{card} is not JSON") from error
-    # Writing again what was read has to give the same bytes: nothing in the file is beyond its seal
-    if not isinstance(content, dict) or _sealed(content) != text:
+    match = SEALED.fullmatch(text)
+    if match is None or hashlib.sha256(match[2]).hexdigest().encode() != match[1]:
         raise Damaged(f"{card} does not match its seal")
+    content: dict[str, Any] = json.loads(text)
     return content
 
 

@@ -46,6 +46,7 @@ COORDINATES = ("id", "label", "split", "sha256")
 SHARD_BYTES = 128 << 20  # of rows: few large files, which object stores, DVC and disks all like
 CHUNK_BYTES = 1 << 20  # the least that is decoded at once
 LEVEL = 1  # of zstd: writes twice as fast as the default for 2 % more bytes
+WAITING = 2  # threads beyond the cores: some are always waiting for the disk
 ABSENT = np.uint64(2**64 - 1)  # offset and length of a chunk beyond the last image
 
 RowRange = Callable[[int, int], NDArray[Any]]  # (start, stop) → rows of these images
@@ -193,7 +194,7 @@ def _write_shards(
         return name, write_shard(file, parts, tuple(chunk), layout.shard // layout.chunk)
 
     with (
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        ThreadPoolExecutor((os.cpu_count() or 1) + WAITING) as pool,
         Progress(f"publish {target.stem}", n, "images") as progress,
     ):
         records = {}

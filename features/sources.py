@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from features import wheel
 from features.download import Unavailable, check_name_hash, fetch
 from features.errors import BadInput
-from features.files import sha256_file, written_aside
+from features.files import save_tensors, sha256_file, written_aside
+from features.immutable import sealed
 from features.network import Step, steps, tensor_shapes
-from features.weights import RGB, Array, digest
+from features.weights import PROVENANCE, RGB, Array, digest
 
 # On the 0 … 255 scale. The Caffe weights: the training set's mean, no scaling
 # (arXiv:1409.1556, section 2.1). torchvision's: its ImageClassification preset.
@@ -274,7 +274,5 @@ def write(obtained: Obtained, folder: Path, scratch: Path, parameters: Mapping[s
     }
     with written_aside(folder, scratch=scratch) as aside:
         aside.mkdir()
-        file = aside / f"{network}.safetensors"
-        save_file(obtained.tensors, file)
-        file.chmod(0o644)  # safetensors creates it for its owner only
-        (aside / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", "utf-8")
+        save_tensors(obtained.tensors, aside / f"{network}.safetensors")
+        (aside / PROVENANCE).write_bytes(sealed(provenance))

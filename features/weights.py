@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from features.errors import BadInput
+from features.immutable import Damaged, read_card
 from features.network import Step
+
+PROVENANCE = "provenance.json"  # beside the tensors, sealed
 
 RGB = tuple[float, float, float]
 Array = NDArray[np.float32]
@@ -40,10 +43,13 @@ class Weights:
 
         Raises
         ------
-        FileNotFoundError
-            When there is none.
+        BadInput
+            When its record is missing or damaged.
         """
-        provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+        try:
+            provenance = read_card(folder, PROVENANCE)
+        except Damaged as error:
+            raise BadInput(f"{folder}: {error}; run `python cli.py weights` again") from error
         return cls(folder / f"{provenance['network']}.safetensors", provenance)
 
     @property

@@ -6,14 +6,13 @@ python cli.py cache verify --repair
 """
 
 import re
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from rich import box
-from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from features.cache import fingerprint
@@ -22,8 +21,8 @@ from features.housekeeping import DAY, Damage, Kept, chosen, repair, survey
 from features.housekeeping import prune as drop
 from features.housekeeping import verify as check
 from pipeline.project import Project, read_json
+from pipeline.results import plain_console
 
-PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 ACTIVATIONS = ("layer", "pixels", "dtype", "numerics", "weights", "images", "blocks")
 RUNS = ("run", "on", "weights")
@@ -41,8 +40,8 @@ def info(project: Project) -> None:
         _show("Fine-tuning runs", RUNS, found.runs)
     activations, runs = (sum(k.bytes for k in kept) for kept in (found.activations, found.runs))
     print(
-        f"cache: activations {in_units(activations)}, fine-tuning runs {in_units(runs)}, downloaded weights "
-        f"{in_units(found.weights)}, left by killed processes {in_units(found.abandoned)}, "
+        f"cache: activations {decimal(activations)}, fine-tuning runs {decimal(runs)}, downloaded weights "
+        f"{decimal(found.weights)}, left by killed processes {decimal(found.abandoned)}, "
         f"in {project.cache_root}"
     )
 
@@ -85,10 +84,10 @@ def prune(
     dropped = chosen(candidates, older_than=older_than, max_size=limit, total=found.bytes)
     if dropped:
         _show("To go", ("what", "weights"), dropped)
-    size = in_units(sum(kept.bytes for kept in dropped))
+    size = decimal(sum(kept.bytes for kept in dropped))
     what = (
-        f"{len(dropped)} of {len(found.kept)} entries, {size} of {in_units(found.bytes)}, and "
-        f"{in_units(found.abandoned)} left by killed processes, in {project.cache_root}"
+        f"{len(dropped)} of {len(found.kept)} entries, {size} of {decimal(found.bytes)}, and "
+        f"{decimal(found.abandoned)} left by killed processes, in {project.cache_root}"
     )
     if delete:
         drop(project.cache_root, dropped)
@@ -150,18 +149,7 @@ def parse_size(text: str) -> int:
     return round(float(match[1]) * units[match[2].lower()])
 
 
-def in_units(size: int) -> str:
-    """Bytes for people, in powers of ten: `999 B`, `1.2 GB`."""
-    for unit, least in reversed(UNITS.items()):
-        if size >= least:
-            return f"{size / least:.1f} {unit}"
-    return f"{size} B"
-
-
 def _show(title: str, columns: Sequence[str], entries: Iterable[Kept]) -> None:
-    # Set for pipes too: rich would fall back to 80 columns and fold the numbers. No
-    # markup: the names of weights are data.
-    width = None if sys.stdout.isatty() else PLAIN_WIDTH
     table = Table(
         box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, collapse_padding=True
     )
@@ -171,7 +159,7 @@ def _show(title: str, columns: Sequence[str], entries: Iterable[Kept]) -> None:
     for kept in entries:
         cells = _cells(kept)
         table.add_row(*(cells[column] for column in (*columns, *EVERYWHERE)))
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    plain_console().print(table)
 
 
 def _cells(kept: Kept) -> dict[str, str]:
@@ -191,7 +179,7 @@ def _cells(kept: Kept) -> dict[str, str]:
         "blocks": str(kept.blocks),
         "run": kept.card.get("method", "–"),
         "on": kept.card.get("top", "–"),
-        "size": in_units(kept.bytes),
+        "size": decimal(kept.bytes),
         "last used": "today" if not days else f"{days} day{'s' * (days > 1)} ago",
         "folder": kept.folder.name[:8],
     }

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from features.errors import BadInput
+from features.files import save_tensors
 from pipeline.calibration import calibrated
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head
@@ -47,8 +48,7 @@ class Classifier:
         name = next(name for name, head in HEADS.items() if type(self.head) is head)
         arrays = {f"head.{key}": value for key, value in self.head.arrays().items()}
         arrays |= {f"normalisation.{key}": value for key, value in self.normalisation.arrays().items()}
-        save_file(arrays, folder / "head.safetensors")
-        (folder / "head.safetensors").chmod(0o644)  # safetensors creates it for its owner only
+        save_tensors(arrays, folder / "head.safetensors")
         content = {
             "schema": SCHEMA,
             "head": name,

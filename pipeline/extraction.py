@@ -7,11 +7,13 @@ python cli.py extract --layer fc7
 import json
 from collections.abc import Sequence
 
+from features.cache import activations
 from features.engines import choose, is_current
 from features.errors import BadInput
 from features.extract import Extraction, Report
 from features.files import sha256_file, written_aside
 from features.images import Preprocessing
+from features.immutable import touch
 from features.manifest import Manifest
 from features.network import Layer, gflops
 from features.publish import delete
@@ -79,7 +81,8 @@ def extract(project: Project, layers: Sequence[Layer]) -> Report | None:
     """
     manifest, weights = project.read_manifest(), project.read_weights()
     with project.writing(project.features) as scratch:
-        stale = [layer for layer in layers if not _is_current(project, manifest, weights, layer)]
+        current = [layer for layer in layers if _is_current(project, manifest, weights, layer)]
+        stale = [layer for layer in layers if layer not in current]
         if not stale:
             print(f"extract: {', '.join(layer.name for layer in layers)} current, nothing to do")
             return None
@@ -115,7 +118,11 @@ def _is_current(project: Project, manifest: Manifest, weights: Weights, layer: L
         attributes = project.store(layer, manifest).attributes
     except BadInput:
         return False
-    return attributes["tensors"] == weights.fingerprint(layer.steps) and is_current(attributes["numerics"])
+    if attributes["tensors"] != weights.fingerprint(layer.steps) or not is_current(attributes["numerics"]):
+        return False
+    for name in attributes["fingerprints"]:  # in use, for `cache prune`
+        touch(activations(project.cache_root) / name)
+    return True
 
 
 def _sweep(project: Project, manifest: Manifest) -> None:

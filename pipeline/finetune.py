@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from features import immutable
 from features.batches import Decoder
 from features.cache import RUN_CARD, fingerprint, run_flaw, runs
 from features.errors import BadInput
 from features.extract import Extraction
-from features.files import remove, written_aside
+from features.files import remove, save_tensors, written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer, parse_layer
 from pipeline.calibration import calibrated, temperature
@@ -169,8 +169,7 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
         "versions": {"torch": version("torch")},
     }
     with immutable.appearing(project.cache_root, run) as aside:
-        save_file(_state(model), aside / "model.safetensors")
-        (aside / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
+        save_tensors(_state(model), aside / "model.safetensors")
         write_csv(aside / "history.csv", list(vars(history[0])), [tuple(vars(e).values()) for e in history])
         Predictions.of_test(manifest, proba).write(aside / "predictions.npz")
         immutable.seal(aside, RUN_CARD, card)
@@ -200,8 +199,8 @@ def _parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _state(model: Tuned) -> dict[str, Tensor]:
-    return {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+def _state(model: Tuned) -> dict[str, NDArray[Any]]:
+    return {name: tensor.cpu().contiguous().numpy() for name, tensor in model.state_dict().items()}
 
 
 def read_card(project: Project, mode: str) -> dict[str, Any]:

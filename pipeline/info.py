@@ -40,11 +40,11 @@ def info(project: Project, names: Sequence[str] = ()) -> None:
     for path in paths:
         store = FeatureStore.open(path)
         shown = Table.grid(padding=(0, 2))
-        shown.add_column(style="dim", no_wrap=True)
+        shown.add_column(no_wrap=True)
         shown.add_column(overflow="fold")
         for name, value in describe(store, summarise(store)):
             shown.add_row(f"  {name}", value)
-        console.print(f"[bold]{store.attributes['layer']}[/bold]  {path}", soft_wrap=True)
+        console.print(f"{store.attributes['layer']}  {path}", soft_wrap=True, style="bold")
         console.print(shown)
         console.print()
 

@@ -7,7 +7,6 @@ and `artifacts/dataset.json` (the parameters they came from).
 """
 
 import hashlib
-import json
 import unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from itertools import groupby
 from features.errors import BadInput
 from features.files import written_aside
 from features.images import ImageArrays, ImageFolder, Unreadable, array_sha256, decode
+from features.immutable import sealed
 from features.manifest import SPLITS, Manifest, Row, write_csv
 from features.progress import Progress
 from pipeline.datasets import Found, Listing, Problem, listing
@@ -154,6 +154,6 @@ def _write_record(project: Project, manifest: Manifest, problems: list[Problem])
         "problems": dict(sorted(Counter(problem.action for problem in problems).items())),
     }
     with written_aside(project.dataset_record) as aside:
-        aside.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        aside.write_bytes(sealed(record))
     shares = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
     print(f"prepare: {len(manifest)} images, {len(manifest.classes)} classes ({shares}) → {project.manifest}")

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from features.errors import BadInput
 from features.files import remove
+from features.immutable import Damaged, read_card
 from features.manifest import Manifest
 from features.network import Layer, Size, parse_layer
 from features.weights import Weights
@@ -152,7 +153,10 @@ class Project:
         """Read the manifest; BadInput where it is missing or of other settings."""
         if not self.manifest.exists() or not self.dataset_record.exists():
             raise BadInput(f"there is no {self.manifest}; run `python cli.py prepare` first")
-        record = read_json(self.dataset_record)
+        try:
+            record = read_card(self.artifacts, self.dataset_record.name)
+        except Damaged as error:
+            raise BadInput(f"{self.artifacts}: {error}; run `python cli.py prepare` again") from error
         _same(record["parameters"], self.settings.dataset.recorded(), self.manifest, "prepare", "dataset.")
         manifest = Manifest.read(self.manifest)
         if manifest.digest != record["manifest"]:

@@ -32,8 +32,9 @@ def results(project: Project) -> None:
 
 
 def plain_console() -> Console:
-    """Standard output without guessed colours; its width is set for pipes, where rich would fold at 80."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    """Standard output for data: no markup in it; for pipes its width is set, where rich would fold at 80."""
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def table(lines: Sequence[Line], test_images: int) -> Table:

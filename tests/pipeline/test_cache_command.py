@@ -11,7 +11,7 @@ import pytest
 from features.cache import Blocks
 from features.errors import BadInput
 from features.immutable import ASIDE
-from pipeline.cache import in_units, info, parse_size, prune, used_by, verify
+from pipeline.cache import info, parse_size, prune, used_by, verify
 from pipeline.extraction import extract
 from pipeline.finetune import finetune
 from pipeline.project import Project
@@ -98,15 +98,12 @@ def test_prune_needs_a_criterion_and_a_size_it_can_read(project: Path, cli: Cli)
     cli("cache", "prune", "--older-than", "soon", "--project", project, code=2)
 
 
-def test_sizes_are_read_strictly_and_shown_for_people() -> None:
+def test_sizes_are_read_strictly() -> None:
     for text, size in (("20GB", 20e9), ("500MB", 5e8), ("1.5 tb", 1.5e12), ("0kB", 0)):
         assert parse_size(text) == size
     for text in ("20", "GB", "-1GB", "1e3GB", "20GBs", "20Gb/s", "", "nan GB", "1 GiB", "٣GB", "1.GB"):
         with pytest.raises(BadInput, match="--max-size is "):
             parse_size(text)
-    assert [in_units(size) for size in (0, 999, 1000, 1_234_567, 5 * 10**13)] == [
-        "0 B", "999 B", "1.0 kB", "1.2 MB", "50.0 TB"
-    ]  # fmt: skip
 
 
 def test_dry_run_lists_and_deletes_nothing(project: Path, three: list[Blocks], cli: Cli) -> None:
