@@ -32,17 +32,24 @@ BYTES = 512 << 20  # per layer
 ZEROS = {"fc7": 0.75, "pool5": 0.85}  # about what ImageNet's weights give on photographs
 
 
-def extraction(folder: Path, layer: str, n: int) -> Extraction:
-    """An extraction whose cache will be filled by hand: no image and no weight is ever read."""
+def some_manifest(n: int) -> Manifest:
+    """A manifest of `n` images, its columns at hand as after `read_manifest`."""
+    rows = [Row(f"{i:06}", f"{i:06}", "ab"[i % 2], "train", f"{i:064x}", 9, 9) for i in range(n)]
+    manifest = Manifest(tuple(rows))
+    _ = manifest.keys, manifest.labels, manifest.splits, manifest.digest
+    return manifest
+
+
+def extraction(folder: Path, layer: str, manifest: Manifest) -> Extraction:
+    """An extraction whose cache is filled by hand: no image and no weight is ever read."""
     table = steps("vgg16")
     provenance = {
         "network": "vgg16", "source": "none", "layers": {step.name: "random" for step in table},
         "tensors": {name: "0" * 64 for step in table for name in step.tensors},
     }  # fmt: skip
-    rows = [Row(f"{i:06}", f"{i:06}", "ab"[i % 2], "train", f"{i:064x}", 9, 9) for i in range(n)]
     preprocessing = Preprocessing((224, 224), True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     return Extraction(
-        Manifest(tuple(rows)), ImageArrays({}), [parse_layer(layer, "vgg16")], ("none",),
+        manifest, ImageArrays({}), [parse_layer(layer, "vgg16")], ("none",),
         Weights(folder / "none", provenance), preprocessing, Choice("ncnn", "cpu", "fp32", ""),
         "float16", folder / "cache",
     )  # fmt: skip
@@ -58,16 +65,16 @@ def measure(layer: str) -> float:
         part = rng.standard_normal((min(1024, n - start), width), dtype=np.float32)
         rows[start : start + 1024] = np.where(rng.random(part.shape) < ZEROS[layer], 0, np.abs(part))
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        plan = extraction(folder, layer, n)
+        folder, manifest = Path(name), some_manifest(n)
+        plan = extraction(folder, layer, manifest)
         blocks = plan.blocks[layer, "none"]
         for start in range(0, n, BLOCK_IMAGES):
             stop = min(n, start + BLOCK_IMAGES)
-            blocks.write(plan.manifest.keys[start:stop], rows[start:stop], {"seconds": 1.0})
+            blocks.write(manifest.keys[start:stop], rows[start:stop], {"seconds": 1.0})
         ours, theirs = [], []
         for number in range(ROUNDS):
             os.sync()
-            fresh = extraction(folder, layer, n)  # nothing checked yet
+            fresh = extraction(folder, layer, manifest)  # nothing checked yet
             started = time.perf_counter()
             fresh.publish(fresh.layers[0], folder / f"ours{number}", folder / "scratch", {})
             ours.append(time.perf_counter() - started)

@@ -12,8 +12,10 @@ block is taken away and its images are computed again.
 import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import immutable
+from features.errors import BadInput
 from features.immutable import Damaged, is_digest, reading, unseal
 
 KEY = 32  # bytes of an image's sha256
@@ -204,13 +207,31 @@ def block_seconds(block: Path) -> float:
     return float(json.loads((block / "block.json").read_text("utf-8"))["seconds"])
 
 
-def gather(places: Sequence[Place], width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Read rows from their blocks, in the order given: (n, width) of `dtype`."""
+def open_rows(block: Path) -> NDArray[Any]:
+    """Map a block's rows into memory, (n, width) in the store's dtype; BadInput where it is gone."""
+    try:
+        rows: NDArray[Any] = np.load(block / "rows.npy", mmap_mode="r")
+    except FileNotFoundError:
+        raise BadInput(f"the cache was pruned while it was read ({block}); run `extract` again") from None
+    return rows
+
+
+def gather(
+    places: Sequence[Place],
+    width: int,
+    dtype: np.dtype[Any],
+    opened: Callable[[Path], NDArray[Any]] = open_rows,
+) -> NDArray[Any]:
+    """Read rows from their blocks, in the order given: (n, width) of `dtype`.
+
+    `opened` may remember blocks between calls.
+    """
     rows = np.empty((len(places), width), dtype)
-    by_block: dict[Path, list[int]] = {}
-    for position, place in enumerate(places):
-        by_block.setdefault(place.block, []).append(position)
-    for block, positions in by_block.items():
-        content = np.load(block / "rows.npy", mmap_mode="r")
-        rows[positions] = content[[places[position].row for position in positions]]
+    start = 0
+    for block, run in groupby(places, attrgetter("block")):
+        numbers = [place.row for place in run]
+        first, stop = numbers[0], numbers[0] + len(numbers)
+        neighbours = numbers == list(range(first, stop))
+        rows[start : start + len(numbers)] = opened(block)[slice(first, stop) if neighbours else numbers]
+        start += len(numbers)
     return rows

@@ -13,6 +13,7 @@ numbered row by row: view v of image i is number i × views + v.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from features import immutable
 from features.batches import Decoder, Pixels
-from features.cache import Blocks, Place, block_seconds, fingerprint, gather
+from features.cache import Blocks, Place, block_seconds, fingerprint, gather, open_rows
 from features.engines import REVISIONS, Choice, Engine, create
 from features.errors import BadInput
 from features.images import ImageSource, Preprocessing, control_pixels
@@ -35,6 +36,7 @@ from features.weights import Weights
 
 PIXELS_NUMERICS = f"pillow/{REVISIONS['pillow']}"  # of the layer that needs no engine
 BLOCK_IMAGES = 128  # at most this much work is lost to a kill
+OPEN_BLOCKS = 16  # at once while publishing; each takes a file descriptor, and memory once it is read
 BLOCK_BYTES = 256 << 20  # of the widest layer, in fp32: bounds memory for flattened early layers
 
 
@@ -269,9 +271,10 @@ class Extraction:
         """
         width, dtype = layer.width(self.preprocessing.size), np.dtype(self.dtype)
         places = [self.places(layer, view) for view in self.views]
+        opened = lru_cache(OPEN_BLOCKS)(open_rows)
 
         def rows(start: int, stop: int) -> NDArray[Any]:
-            views = [gather(of_view[start:stop], width, dtype) for of_view in places]
+            views = [gather(of_view[start:stop], width, dtype, opened) for of_view in places]
             return np.stack(views, axis=1) if len(views) > 1 else views[0]
 
         publish(
