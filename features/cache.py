@@ -222,16 +222,16 @@ def gather(
     dtype: np.dtype[Any],
     opened: Callable[[Path], NDArray[Any]] = open_rows,
 ) -> NDArray[Any]:
-    """Read rows from their blocks, in the order given: (n, width) of `dtype`.
+    """Read rows from their blocks, in the order given: (n, width) of `dtype`, perhaps a read-only view.
 
     `opened` may remember blocks between calls.
     """
-    rows = np.empty((len(places), width), dtype)
-    start = 0
-    for block, run in groupby(places, attrgetter("block")):
-        numbers = [place.row for place in run]
-        first, stop = numbers[0], numbers[0] + len(numbers)
-        neighbours = numbers == list(range(first, stop))
-        rows[start : start + len(numbers)] = opened(block)[slice(first, stop) if neighbours else numbers]
-        start += len(numbers)
-    return rows
+    runs = [(block, [place.row for place in run]) for block, run in groupby(places, attrgetter("block"))]
+    # Neighbours in a block are not copied, as they mostly are where all was extracted at once
+    parts = [opened(block)[_slice(rows)] for block, rows in runs]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, width), dtype), *parts])
+
+
+def _slice(rows: list[int]) -> slice | list[int]:
+    first, stop = rows[0], rows[0] + len(rows)
+    return slice(first, stop) if rows == list(range(first, stop)) else rows

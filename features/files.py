@@ -19,6 +19,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 
+BUFFER = 1 << 20  # bytes; hashlib's own quarter of it keeps threads waiting for the interpreter's lock
+
+
 @contextlib.contextmanager
 def written_aside(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block ends without error.
@@ -114,5 +117,8 @@ def sync_folder(folder: Path) -> None:
 
 def sha256_file(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
