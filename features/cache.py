@@ -151,13 +151,20 @@ class Blocks:
         if block.exists() and self.check(block):
             return
         with immutable.appearing(self.root, block) as aside:
-            np.save(aside / "rows.npy", rows, allow_pickle=False)
+            _save(aside / "rows.npy", rows)
             (aside / "keys").write_bytes(joined)
             immutable.seal(aside, BLOCK_CARD, {"n": len(keys), "facts": self.facts, **words})
 
     def touch(self) -> None:
         """Note that these activations are used now, so that `cache prune` drops others first."""
         immutable.touch(self.folder)
+
+
+def _save(path: Path, rows: NDArray[Any]) -> None:
+    """Write as `np.save` does, whose own writing says of a full disk only that too little was written."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+        file.write(np.ascontiguousarray(rows).data)
 
 
 def read_keys(block: Path) -> list[bytes] | None:

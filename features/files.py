@@ -5,10 +5,12 @@ with written_aside(path) as aside:
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +19,6 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
-
 
 BUFFER = 1 << 20  # bytes; hashlib's own quarter of it keeps threads waiting for the interpreter's lock
 
@@ -87,10 +88,19 @@ def replace(source: Path, target: Path) -> None:
 
 def remove(path: Path) -> None:
     """Delete a file or folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    for patience in (True, True, False):
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            # After a failure, zarr's other threads may still be putting files into it
+            if error.errno != errno.ENOTEMPTY or not patience:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def sync(path: Path) -> None:

@@ -92,7 +92,12 @@ def _aside(root: Path, target: Path) -> Iterator[Path]:
 
 def _appear(aside: Path, target: Path) -> None:
     while True:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if target.parent.exists():
+                raise
+            continue  # it was there when it was to be made, and `cache prune` took it
         try:
             aside.rename(target)
         except FileNotFoundError:

@@ -98,7 +98,8 @@ class Manifest:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) not in (COLUMNS, (*COLUMNS, "group")):
                 raise BadInput(
-                    f"{path} is not a manifest: its columns should be {', '.join(COLUMNS)}[, group]"
+                    f"{path} is not a manifest: its columns should be {', '.join(COLUMNS)}[, group]; "
+                    "run `prepare` again"
                 )
             try:
                 rows = tuple(

@@ -1,11 +1,8 @@
 """Cache, extraction and store, with real files and an untrained vgg11."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -87,25 +84,6 @@ def test_another_project_with_the_same_images_computes_nothing(
     extract(opened, opened.layers)
     assert run_through_network(opened) == 0
     assert bytes_of(other / "artifacts" / "features") == bytes_of(prepared.features)
-
-
-def test_killed_extraction_goes_on_to_the_same_bytes(prepared: Project, cache: Path, tmp_path: Path) -> None:
-    extract(prepared, prepared.layers)
-    want = bytes_of(prepared.features)
-    names = ["--project", str(prepared.root)]
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "extract", *names]
-    environment = {**os.environ, "PENULTIMATE_CACHE": str(tmp_path / "second cache")}
-    for seconds in (1.5, 2.5, 3.5, 4.0):
-        for layer in prepared.layers:
-            delete(prepared.features / f"{layer.stem}.zarr")
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert bytes_of(prepared.features) == want
 
 
 def test_second_writer_is_refused(prepared: Project, cli: Cli) -> None:
