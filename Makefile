@@ -23,7 +23,7 @@ pipeline: $(VENV)/.installed
 	@python cli.py results
 
 test: $(VENV)/.installed
-	pytest
+	pytest --numprocesses 2
 
 lint: $(VENV)/.installed
 	ruff check .
@@ -32,6 +32,8 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	python -m benchmarks.engines
+	python -m benchmarks.publish
+	python -m benchmarks.memory
 
 clean:
 	rm -rf $(VENV)

@@ -12,7 +12,7 @@ block is taken away and its images are computed again.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from operator import attrgetter
@@ -210,17 +210,24 @@ def run_flaw(run: Path) -> str:
 
 
 def block_seconds(block: Path) -> float:
-    """Wall time that a block's images took to decode and run, in seconds."""
-    return float(json.loads((block / "block.json").read_text("utf-8"))["seconds"])
+    """Wall time that a block's images took to decode and run, in seconds; BadInput where it is gone."""
+    with _there(block):
+        return float(json.loads((block / BLOCK_CARD).read_text("utf-8"))["seconds"])
 
 
 def open_rows(block: Path) -> NDArray[Any]:
     """Map a block's rows into memory, (n, width) in the store's dtype; BadInput where it is gone."""
-    try:
+    with _there(block):
         rows: NDArray[Any] = np.load(block / "rows.npy", mmap_mode="r")
+        return rows
+
+
+@contextlib.contextmanager
+def _there(block: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise BadInput(f"the cache was pruned while it was read ({block}); run `extract` again") from None
-    return rows
 
 
 def gather(

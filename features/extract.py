@@ -198,11 +198,10 @@ class Extraction:
         """Write blocks of the rows that the cache does not have yet, one per view, in the store's dtype."""
         stored = self._stored(layer, computed)
         row, position = np.divmod(np.array(computed.numbers), len(self.views))
+        keys = self.manifest.keys
         for number, view in enumerate(self.views):
-            keys = self.manifest.keys
-            new = [
-                i for i in np.flatnonzero(position == number) if keys[row[i]] not in have[layer.name, view]
-            ]
+            present = have[layer.name, view]
+            new = [i for i in np.flatnonzero(position == number) if keys[row[i]] not in present]
             if new:
                 seconds = computed.seconds * len(new) / len(computed.numbers)
                 self.blocks[layer.name, view].write(
@@ -256,10 +255,10 @@ class Extraction:
         return gather(places, width, np.dtype(self.dtype)).astype(np.float32, copy=False)
 
     def forget(self, layer: Layer) -> None:
-        """Take every block of a layer's images out of the cache, so that `fill` computes them again."""
+        """Take every block with one of these images out of the cache, so that `fill` computes them again."""
         for view in self.views:
-            blocks = self.blocks[layer.name, view]
-            for block in {place.block for place in blocks.index().values()}:
+            index = self.blocks[layer.name, view].index()
+            for block in {index[key].block for key in self.manifest.keys if key in index}:
                 immutable.discard(self.cache_root, block)
 
     def publish(
