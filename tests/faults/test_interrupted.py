@@ -15,7 +15,7 @@ import pytest
 from features.publish import delete
 from pipeline.extraction import extract
 from pipeline.project import Project
-from tests.conftest import REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, commit, make_project
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -167,3 +167,23 @@ def test_a_writer_that_lost_its_parent_keeps_others_out(prepared: Project) -> No
     os.killpg(process.pid, signal.SIGKILL)
     time.sleep(0.2)
     subprocess.run(command(prepared), check=True, capture_output=True)
+
+
+def test_a_stage_killed_together_with_dvc_goes_on(checkout: Path, images: Path) -> None:
+    make_project(checkout, [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
+    commit(checkout)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    repro = [sys.executable, "-m", "dvc", "repro", "extract"]
+    process = subprocess.Popen(
+        repro, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    while "images 32 × 32" not in process.stdout.readline():  # the extraction has begun
+        pass
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (checkout / "artifacts" / "features" / "pool5.sha256").exists()
+    done = subprocess.run(repro, cwd=checkout, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    project = Project.open(checkout)
+    assert all(project.store(layer, project.read_manifest()) for layer in project.layers)

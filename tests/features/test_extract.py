@@ -168,3 +168,32 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, vgg11_we
         peaks.append(int(done.stdout.rsplit("peak ", 1)[1]))
     # Six times the images: 8 MB more of fc7, and nothing else
     assert peaks[1] - peaks[0] < 60_000  # kB
+
+
+def test_the_same_bytes_whatever_the_size_of_blocks_and_the_number_of_workers(
+    prepared: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(prepared, prepared.layers)
+    want = bytes_of(prepared.features)
+    for number, (images, workers) in enumerate(((64, 1), (1, 3))):
+        monkeypatch.setenv("PENULTIMATE_CACHE", str(tmp_path / f"cache {number}"))
+        monkeypatch.setattr("features.extract.BLOCK_IMAGES", images)
+        monkeypatch.setattr("features.batches.DECODERS", workers)
+        monkeypatch.setattr("features.batches.AHEAD", workers)
+        for layer in prepared.layers:
+            delete(prepared.features / f"{layer.stem}.zarr")
+        extract(prepared, prepared.layers)
+        assert run_through_network(prepared) == 60
+        assert bytes_of(prepared.features) == want
+
+
+def test_what_is_no_number_never_reaches_the_store(prepared: Project, cli: Cli) -> None:
+    # Finite weights, and an infinite activation: beyond float32 after a few layers
+    file = prepared.root / "huge.safetensors"
+    tensors = load_file(prepared.weights_folder / "vgg11.safetensors")
+    save_file({k: v * np.float32(1e12) if "weight" in k else v for k, v in tensors.items()}, file)
+    options = ["--project", prepared.root, "-S", "weights.sources=[file]", "-S", f"weights.file={file}"]
+    cli("weights", *options)
+    done = cli("extract", "--layer", "pool5", "-S", "extract.dtype=float32", *options, code=2)
+    assert "pool5 of blue/00.png holds a value that float32 cannot; check the weights" in done.stderr
+    assert not (prepared.features / "pool5.zarr").exists()

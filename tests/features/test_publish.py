@@ -1,5 +1,6 @@
 """Writing a store: zarr's own bytes, whole or not at all, nothing written twice."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -137,3 +138,23 @@ def test_a_failure_leaves_the_old_store_as_it_was(tmp_path: Path) -> None:
             dtype="float16", layout=Layout(8, 4), attributes={"manifest": "m", "fingerprint": "g"},
         )  # fmt: skip
     assert files(tmp_path) == want
+
+
+def test_everything_is_on_the_disk_before_it_is_vouched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power may fail at any time: each file is flushed, then the folder that names it, then the digests."""
+    flushed: list[int] = []
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    target, _ = published(tmp_path, np.ones((30, 50), np.float16), Layout(8, 4))
+    last = digests.digest_file(target).stat().st_ino
+    assert {file.stat().st_ino for file in digests.files(target).values()} <= set(
+        flushed[: flushed.index(last)]
+    )
+    assert tmp_path.stat().st_ino in flushed[flushed.index(last) :]
