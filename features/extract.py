@@ -36,7 +36,7 @@ from features.weights import Weights
 
 PIXELS_NUMERICS = f"pillow/{REVISIONS['pillow']}"  # of the layer that needs no engine
 BLOCK_IMAGES = 128  # at most this much work is lost to a kill
-OPEN_BLOCKS = 16  # at once while publishing; each takes a file descriptor, and memory once it is read
+OPEN_BLOCKS = 4  # at once while publishing; each takes a file descriptor, and memory once it is read
 BLOCK_BYTES = 256 << 20  # of the widest layer, in fp32: bounds memory for flattened early layers
 
 
