@@ -30,6 +30,8 @@ class Cheap:
     def run(self, images):
         pixels = images.reshape(len(images), -1)[:, :3072].astype(np.float32)
         return {"fc7": np.tile(pixels, 2)[:, :4096]}
+    def stream(self, batches):
+        return map(self.run, batches)
 
 features.extract.create = lambda *arguments: Cheap()
 try:

@@ -11,10 +11,11 @@ numbered row by row: view v of image i is number i × views + v.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from features import immutable
 from features.batches import Decoder, Pixels
 from features.cache import Blocks, Place, block_seconds, fingerprint, gather, open_rows
-from features.engines import REVISIONS, Choice, Engine, create
+from features.engines import REVISIONS, Choice, Engine, Rows, create
 from features.errors import BadInput
 from features.images import ImageSource, Preprocessing, control_pixels
 from features.manifest import SPLITS, Manifest
@@ -68,13 +69,13 @@ class Computed:
     ----------
     numbers : list of int
         Positions in the grid (image, view).
-    rows : dict of layer name to (n, width) float32
+    rows : dict of layer name to (n, width) float32, or float16 (see `features.engines.Rows`)
     seconds : float
         Wall time of all of it, waiting for images included.
     """
 
     numbers: list[int]
-    rows: dict[str, NDArray[np.float32]]
+    rows: Rows
     seconds: float
 
 
@@ -160,10 +161,10 @@ class Extraction:
         rounds = self._rounds(numbers, layers, batch)
         batches = [part[i : i + batch] for part in rounds for i in range(0, len(part), batch)]
         decoder = Decoder(self.manifest, self.source, self.preprocessing, self.views)
-        decoded = decoder.batches(batches, batch)  # runs ahead of its consumer
+        forward = self._forward(engine, decoder.batches(batches, batch), layers)
         for part in rounds:
             begun = time.monotonic()
-            parts = [self._forward(engine, next(decoded), layers) for _ in range(0, len(part), batch)]
+            parts = [next(forward) for _ in range(0, len(part), batch)]
             rows = {
                 layer.name: np.concatenate([rows[layer.name] for rows in parts])[: len(part)]
                 for layer in layers
@@ -187,12 +188,14 @@ class Extraction:
         return rounds
 
     def _forward(
-        self, engine: Engine | None, batch: Pixels, layers: Sequence[Layer]
-    ) -> dict[str, NDArray[np.float32]]:
-        rows = engine.run(batch) if engine else {}
-        if any(layer.step == "pixels" for layer in layers):
-            rows["pixels"] = control_pixels(batch)
-        return rows
+        self, engine: Engine | None, batches: Iterable[Pixels], layers: Sequence[Layer]
+    ) -> Iterator[Rows]:
+        batches, again = tee(batches)  # the engine may be some batches ahead
+        streamed: Iterable[Rows] = engine.stream(batches) if engine else ({} for _ in batches)
+        for rows, batch in zip(streamed, again, strict=True):
+            if any(layer.step == "pixels" for layer in layers):
+                rows["pixels"] = control_pixels(batch)
+            yield rows
 
     def _keep(self, layer: Layer, computed: Computed, have: Mapping[tuple[str, str], set[bytes]]) -> None:
         """Write blocks of the rows that the cache does not have yet, one per view, in the store's dtype."""

@@ -1,17 +1,17 @@
 """Engines run a prefix of the network over a batch of images.
 
-    engine = create("auto", device="cpu", precision="fp32", layers=layers, weights=weights,
-                    preprocessing=preprocessing)
+    engine = create(choose("auto", "auto", "fp32", size), layers, weights, preprocessing)
     rows = engine.run(batch)["fc7"]
+    for rows in engine.stream(batches): ...      # in order; a GPU has several in flight
 
 `auto` is a fixed rule of device and image size, never a timing: a timing could
 fall the other way tomorrow, flip the fingerprint and recompute everything.
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,10 @@ REVISIONS = {"torch": 1, "ncnn": 1, "pillow": 1}
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 4e-2}
 
 
+# Per layer name, (n, width) float32; float16 where the forward computed in it
+Rows = dict[str, NDArray[Any]]
+
+
 class Engine(Protocol):
     """Computes the activations of several layers in one forward pass.
 
@@ -46,8 +50,11 @@ class Engine(Protocol):
 
     batch: int
 
-    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width) float32."""
+    def run(self, images: NDArray[np.uint8]) -> Rows:
+        """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width)."""
+
+    def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
+        """Run batch after batch, in order; may take some batches before it gives the first rows."""
 
 
 @dataclass(frozen=True)

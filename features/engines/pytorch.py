@@ -1,13 +1,13 @@
 """The torch engine: CPU, CUDA or MPS."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.engines import batch_size
+from features.engines import Rows, batch_size
 from features.images import Preprocessing
 from features.modules import build
 from features.network import Layer
@@ -39,12 +39,16 @@ class TorchEngine:
         self.mean = torch.tensor(mean, device=self.device)[:, None, None]
         self.std = torch.tensor(std, device=self.device)[:, None, None]
 
+    def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
+        """Run batch after batch, in order."""
+        return map(self.run, batches)
+
     @torch.inference_mode()
-    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def run(self, images: NDArray[np.uint8]) -> Rows:
         """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width) float32."""
         x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)  # (B, 3, H, W), channels last
         x = ((x.float() - self.mean) / self.std).to(self.dtype)
-        rows = {}
+        rows: Rows = {}
         for name, module in self.modules.named_children():
             x = module(x)
             for layer in self.layers:

@@ -10,7 +10,7 @@ Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import ncnn
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.engines import batch_size
+from features.engines import Rows, batch_size
 from features.engines.pytorch import child, pooled
 from features.images import Preprocessing
 from features.modules import build
@@ -49,8 +49,12 @@ class WinogradEngine:
         self.mean = np.array(mean, np.float32)[:, None, None]
         self.std = np.array(std, np.float32)[:, None, None]
 
+    def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
+        """Run batch after batch, in order."""
+        return map(self.run, batches)
+
     @torch.inference_mode()
-    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def run(self, images: NDArray[np.uint8]) -> Rows:
         """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width) float32."""
         taps = [layer for layer in self.layers if layer.steps[-1].kind != "dense"]
         last = self.spatial[-1].name
@@ -65,7 +69,7 @@ class WinogradEngine:
                 kept[layer.name].append(pooled(blob, layer))
             if self.dense:
                 ends.append(_extract(extractor, last))
-        rows = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
+        rows: Rows = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
         if self.dense:
             x = torch.from_numpy(np.stack(ends))  # (B, 512, h, w)
             for name, module in self.tail.named_children():
