@@ -50,7 +50,7 @@ def extraction(folder: Path, layer: str, manifest: Manifest) -> Extraction:
     preprocessing = Preprocessing((224, 224), True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     return Extraction(
         manifest, ImageArrays({}), [parse_layer(layer, "vgg16")], ("none",),
-        Weights(folder / "none", provenance), preprocessing, Choice("ncnn", "cpu", "fp32", ""),
+        Weights(folder / "none", provenance), preprocessing, Choice("winograd", "cpu", "fp32", ""),
         "float16", folder / "cache",
     )  # fmt: skip
 

@@ -322,5 +322,5 @@ class Extraction:
 
 def provenance(choice: Choice) -> dict[str, Any]:
     """What made the numbers, for people: not part of any fingerprint."""
-    packages = ("torch", "numpy", "pillow", *(["ncnn"] if choice.name == "ncnn" else []))
+    packages = ("torch", "numpy", "pillow", *(["numba"] if choice.name == "winograd" else []))
     return {"device": choice.device, "versions": {name: version(name) for name in packages}}

@@ -187,7 +187,7 @@ def _cells(kept: Kept) -> dict[str, str]:
 
 
 def _what(kept: Kept, cells: dict[str, str]) -> str:
-    """An entry in a few words: `fc7, 224 × 224, float16, ncnn-fp32/1`, `finetune.full on fc7`."""
+    """An entry in a few words: `fc7, 224 × 224, float16, winograd-fp32/1`, `finetune.full on fc7`."""
     if not kept.card:
         return "an unknown kind"
     if kept.is_run:

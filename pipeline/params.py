@@ -138,7 +138,7 @@ class Extract(Model):
     layers: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
     pixels: bool
     image_size: Annotated[Literal["auto"] | Side | tuple[Side, Side], WrapValidator(_image_size)]
-    engine: Literal["auto", "torch", "ncnn"]
+    engine: Literal["auto", "torch", "winograd"]
     precision: Literal["fp32", "bf16", "fp16"]
     dtype: Literal["float16", "float32"]
     views: Annotated[str, AfterValidator(_views)]

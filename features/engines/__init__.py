@@ -21,13 +21,8 @@ from features.images import Preprocessing
 from features.network import Layer, Size
 from features.weights import Weights
 
-# Height × width from which ncnn's Winograd convolutions beat torch's on AVX2 cores:
-# measured by `python -m benchmarks.engines`.
-NCNN_FROM = 64 * 64
-
-
 # Raised by hand when an engine's numbers change: activations are then computed again.
-REVISIONS = {"torch": 1, "ncnn": 1, "pillow": 1}
+REVISIONS = {"torch": 1, "winograd": 1, "pillow": 1}
 
 
 # How far an activation may be from float64 torchvision's, as a share of the layer's largest value.
@@ -61,14 +56,14 @@ class Engine(Protocol):
 class Choice:
     """Which engine runs, where, and why; known before anything heavy is loaded."""
 
-    name: str  # "torch", "ncnn"
+    name: str  # "torch", "winograd"
     device: str  # "cpu", "cuda:0", "mps"
     precision: str  # "fp32", "bf16", "fp16"
     why: str
 
     @property
     def numerics(self) -> str:
-        """The engine's part of the fingerprint: `ncnn-fp32/1`."""
+        """The engine's part of the fingerprint: `winograd-fp32/1`."""
         return f"{self.name}-{self.precision}/{REVISIONS[self.name]}"
 
 
@@ -86,24 +81,22 @@ def is_current(numerics: str) -> bool:
 def choose(engine: str, device: str, precision: str, size: Size) -> Choice:
     """Resolve `auto` for engine and device; BadInput for what cannot be had together."""
     device = _device(device)
-    available = importlib.util.find_spec("ncnn") is not None
+    available = importlib.util.find_spec("numba") is not None
     if engine == "torch":
         return Choice("torch", device, precision, "as asked")
-    if engine == "ncnn":
+    if engine == "winograd":
         if not available:
-            raise BadInput("extract.engine is ncnn, which is not installed: pip install ncnn, or use torch")
+            raise BadInput("extract.engine is winograd, which needs numba: pip install numba, or use torch")
         if precision != "fp32":
-            raise BadInput(f"extract.precision is {precision}, but the ncnn engine computes in fp32 only")
-        return Choice("ncnn", "cpu", precision, "as asked")
+            raise BadInput(f"extract.precision is {precision}, but the winograd engine computes in fp32 only")
+        return Choice("winograd", "cpu", precision, "as asked")
     if device != "cpu":
         return Choice("torch", device, precision, "auto: torch on an accelerator")
     if precision != "fp32":
         return Choice("torch", device, precision, f"auto: torch for {precision}")
-    if size[0] * size[1] < NCNN_FROM:
-        return Choice("torch", device, precision, "auto: torch on a CPU for images below 64 × 64")
     if not available:
-        return Choice("torch", device, precision, "auto: torch, slower, because ncnn is not installed")
-    return Choice("ncnn", "cpu", precision, "auto: ncnn on a CPU for images from 64 × 64")
+        return Choice("torch", device, precision, "auto: torch, slower, because numba is not installed")
+    return Choice("winograd", "cpu", precision, "auto: Winograd convolutions on a CPU")
 
 
 def _device(name: str) -> str:
@@ -130,7 +123,7 @@ def batch_size(size: Size) -> int:
 
 def create(choice: Choice, layers: Sequence[Layer], weights: Weights, preprocessing: Preprocessing) -> Engine:
     """Load the chosen engine with the tensors that the layers need."""
-    if choice.name == "ncnn":
+    if choice.name == "winograd":
         from features.engines.winograd import WinogradEngine  # noqa: PLC0415 - may not be installed
 
         return WinogradEngine(layers, weights, preprocessing)

@@ -1,53 +1,70 @@
-"""The CPU engine: ncnn's Winograd convolutions, then the dense layers as batched torch products.
+"""The CPU engine: Winograd convolutions on all cores, then the dense layers as batched torch products."""
 
-ncnn takes one image at a time and uses all cores for it. Dense layers image by
-image would be bound by memory (411 MB of weights each), so torch does them for
-the whole batch.
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from threading import local
+from typing import Any
 
-References
-----------
-Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308.
-"""
-
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-
-import ncnn
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from features.engines import Rows, batch_size
+from features.engines import convolution as kernels
+from features.engines.convolution import Plane
 from features.engines.pytorch import child, pooled
+from features.engines.simd import ROWS
 from features.images import Preprocessing
 from features.modules import build
-from features.network import Layer, Step
+from features.network import Layer, Size, Step
 from features.weights import Array, Weights
+
+FIRST_ROWS = 16  # of one image, in each task of the first convolution
+TILES = 96  # in each task of the others: the weights are read once for all of them
+
+Task = Callable[[NDArray[Any], Plane], None]  # computes a part of an activation from the one before
+
+_thread = local()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What computes one activation from the one before it.
+
+    Attributes
+    ----------
+    gives : str
+        The activation, under its name in `features.modules.build`.
+    shape : tuple of int
+        Its height, width and channels.
+    tasks : callable
+        Cuts the work on so many images, for so many threads, into tasks that may run side by side.
+    """
+
+    gives: str
+    shape: tuple[int, int, int]
+    tasks: Callable[[int, int], list[Task]]
 
 
 class WinogradEngine:
-    """Convolutions by ncnn, dense layers by torch (see `features.engines.Engine`)."""
+    """Convolutions by our own kernels, dense layers by torch (see `features.engines.Engine`)."""
 
     def __init__(self, layers: Sequence[Layer], weights: Weights, preprocessing: Preprocessing) -> None:
         self.layers = tuple(layers)
         self.batch = batch_size(preprocessing.size)
         path = max((layer.steps for layer in layers), key=len)
         tensors = weights.tensors(path)
-        self.spatial = [step for step in path if step.kind != "dense"]
-        self.dense = [step for step in path if step.kind == "dense"]
-        self.net = ncnn.Net()
-        for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
-            setattr(self.net.opt, option, False)
-        self.net.opt.num_threads = torch.get_num_threads()
-        # Without light mode every tapped blob stays valid until the image is done.
-        self.net.opt.lightmode = False
+        mean, std = (np.array(values, np.float32)[:, None] for values in weights.normalisation)
+        table = (np.arange(256, dtype=np.float32) - mean) / std
+        self.operations = list(_operations(path, tensors, table, preprocessing.size, layers))
         keep_pre = frozenset(layer.step for layer in layers if layer.pre)
-        _load(self.net, self.spatial, tensors, keep_pre)
-        self.tail = build(self.dense, tensors, keep_pre=keep_pre).eval().requires_grad_(False)
-        mean, std = weights.normalisation
-        self.mean = np.array(mean, np.float32)[:, None, None]
-        self.std = np.array(std, np.float32)[:, None, None]
+        dense = [step for step in path if step.kind == "dense"]
+        self.tail = build(dense, tensors, keep_pre=keep_pre).eval().requires_grad_(False)
+        self.threads = torch.get_num_threads()
+        self.pool = ThreadPoolExecutor(self.threads)
+        self.planes: dict[tuple[int, ...], list[Plane]] = {}
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
         """Run batch after batch, in order."""
@@ -56,70 +73,123 @@ class WinogradEngine:
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> Rows:
         """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width) float32."""
-        taps = [layer for layer in self.layers if layer.steps[-1].kind != "dense"]
-        last = self.spatial[-1].name
-        kept: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in taps}
-        ends = []
-        for image in images:
-            chw = np.ascontiguousarray((image.transpose(2, 0, 1) - self.mean) / self.std)  # (3, H, W)
-            extractor = self.net.create_extractor()
-            extractor.input("image", ncnn.Mat(chw))
-            for layer in taps:
-                blob = torch.from_numpy(_extract(extractor, child(layer)))[None]  # (1, C, h, w)
-                kept[layer.name].append(pooled(blob, layer))
-            if self.dense:
-                ends.append(_extract(extractor, last))
-        rows: Rows = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
-        if self.dense:
-            x = torch.from_numpy(np.stack(ends))  # (B, 512, h, w)
+        rows: Rows = {}
+        before: NDArray[Any] = images
+        for operation in self.operations:
+            after = self._plane((len(images), *operation.shape), before)
+            self._compute(operation, before, after)
+            height, width, _ = operation.shape
+            activation = torch.from_numpy(after[:, 1 : height + 1, 1 : width + 1]).permute(0, 3, 1, 2)
+            self._tap(operation.gives, activation, rows)
+            before = after
+        if len(self.tail):
             for name, module in self.tail.named_children():
-                x = module(x)
-                for layer in self.layers:
-                    if name == child(layer):
-                        rows[layer.name] = pooled(x, layer).numpy()
+                activation = module(activation)
+                self._tap(name, activation, rows)
         return rows
 
+    def _plane(self, shape: tuple[int, ...], other_than: NDArray[Any]) -> Plane:
+        """Find a plane to write to: two of each shape are enough, and their zeros stay."""
+        planes = self.planes.setdefault(shape, [])
+        for found in planes:
+            if found is not other_than:
+                return found
+        planes.append(kernels.plane(*shape))
+        return planes[-1]
 
-def _extract(extractor: ncnn.Extractor, blob: str) -> NDArray[np.float32]:
-    code, mat = extractor.extract(blob)
-    if code:
-        raise RuntimeError(f"ncnn could not compute {blob} (code {code})")
-    return np.array(mat)  # a copy: the blob's memory belongs to the extractor
+    def _compute(self, operation: Operation, before: NDArray[Any], after: Plane) -> None:
+        tasks = iter(operation.tasks(len(before), self.threads))
+
+        def work(_: int) -> None:
+            for task in tasks:  # whichever thread is free takes the next
+                task(before, after)
+
+        list(self.pool.map(work, range(self.threads)))
+
+    def _tap(self, name: str, activation: torch.Tensor, rows: Rows) -> None:
+        for layer in self.layers:
+            if name == child(layer):
+                rows[layer.name] = pooled(activation, layer).numpy()
 
 
-def _load(
-    net: ncnn.Net, path: Sequence[Step], tensors: Mapping[str, Array], keep_pre: frozenset[str]
-) -> None:
-    """Describe the steps in ncnn's text format and give it their weights.
-
-    A convolution's ReLU is fused, except where the value before it is tapped.
-    """
-    lines = ["Input image 0 1 image"]
-    before = "image"
-    for step in path:
+def _operations(
+    path: Sequence[Step], tensors: Mapping[str, Array], table: Array, size: Size, layers: Sequence[Layer]
+) -> Iterator[Operation]:
+    """Plan the steps before the dense ones; a pooling joins its convolution where that is not tapped."""
+    tapped, keep_pre = {layer.step for layer in layers}, {layer.step for layer in layers if layer.pre}
+    joined = False
+    for step, following in zip(path, [*path[1:], None], strict=True):
+        if step.kind == "dense":
+            return
+        halved = (size[0] // 2, size[1] // 2)
         if step.kind == "pool":
-            # 2 × 2 maximum, stride 2, no padding (5=1: an odd last row is dropped, as in torch)
-            lines.append(f"Pooling {step.name} 1 1 {before} {step.name} 0=0 1=2 2=2 5=1")
-            before = step.name
+            if not joined:
+                yield Operation(step.name, (*halved, step.outputs), partial(_pool, size))
+            size = halved
             continue
-        after, fused = f"{step.name}_relu", step.name not in keep_pre
-        output = after if fused else step.name
-        size = step.outputs * step.inputs * 9
-        lines.append(
-            f"Convolution {step.name} 1 1 {before} {output} "
-            f"0={step.outputs} 1=3 4=1 5=1 6={size} 9={int(fused)}"
-        )
-        if not fused:
-            lines.append(f"ReLU {after} 1 1 {step.name} {after}")
-        before = after
-    text = "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines]) + "\n"
-    with tempfile.TemporaryDirectory() as scratch:
-        binary = Path(scratch) / "weights.bin"
-        with binary.open("wb") as file:
-            for step in path:
-                if step.kind == "conv":
-                    file.write(bytes(4))  # tag 0: float32 follows
-                    for name in step.tensors:
-                        file.write(tensors[name].tobytes())
-        if net.load_param_mem(text) or net.load_model(str(binary)):
-            raise RuntimeError("ncnn refused the network")
+        weight, bias = (tensors[name] for name in step.tensors)
+        relu = step.name not in keep_pre
+        floor = np.float32(0 if relu else -np.inf)
+        gives = f"{step.name}_relu" if relu else step.name
+        if step.inputs == 3:
+            joined = False
+            weights = kernels.arranged(weight, bias)
+            tasks = partial(_convolve_first, size, table, weights, floor)
+        else:
+            joined = following is not None and following.kind == "pool" and step.name not in tapped
+            gives = following.name if following is not None and joined else gives
+            tasks = partial(_convolve, size, kernels.transformed(weight), bias, floor, joined)
+        yield Operation(gives, (*(halved if joined else size), step.outputs), tasks)
+        if not relu:
+            yield Operation(f"{step.name}_relu", (*size, step.outputs), _rectify)
+
+
+def _convolve_first(
+    size: Size, table: Array, weights: Array, floor: np.float32, images: int, threads: int
+) -> list[Task]:
+    def rows(image: int, start: int) -> Task:
+        stop = min(start + FIRST_ROWS, size[0])
+        return lambda x, y: kernels.convolve_first(x, y, table, weights, floor, image, start, stop)
+
+    return [rows(image, start) for image in range(images) for start in range(0, size[0], FIRST_ROWS)]
+
+
+def _convolve(
+    size: Size, weights: Array, bias: Array, floor: np.float32, pooled: bool, images: int, threads: int
+) -> list[Task]:
+    tiles = kernels.tiles(images, *size)
+    tasks = threads * -(-tiles // (threads * TILES))  # as many for each thread
+    step = -(-tiles // (tasks * ROWS)) * ROWS
+
+    def some(start: int) -> Task:
+        stop = min(start + step, tiles)
+
+        def run(x: NDArray[Any], y: Plane) -> None:
+            work = _scratch(kernels.scratch(x.shape[3], y.shape[3], stop - start))
+            kernels.convolve(x, y, weights, bias, floor, *size, pooled, start, stop, work)
+
+        return run
+
+    return [some(start) for start in range(0, tiles, step)]
+
+
+def _pool(size: Size, images: int, threads: int) -> list[Task]:
+    def one(image: int) -> Task:
+        return lambda x, y: kernels.pool(x, y, *size, image)
+
+    return [one(image) for image in range(images)]
+
+
+def _rectify(images: int, threads: int) -> list[Task]:
+    def one(image: int) -> Task:
+        return lambda x, y: np.maximum(x[image], 0, out=y[image])
+
+    return [one(image) for image in range(images)]
+
+
+def _scratch(numbers: int) -> Array:
+    """Memory of this thread, kept: fresh memory would cost a page fault every 4 kB."""
+    if len(getattr(_thread, "work", ())) < numbers:
+        _thread.work = np.empty(numbers, np.float32)
+    work: Array = _thread.work
+    return work

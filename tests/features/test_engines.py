@@ -79,7 +79,9 @@ def expected(layer: Layer, outputs: dict[str, torch.Tensor]) -> np.ndarray:
 
 
 def engine_of(name: str, layers: list[Layer], weights: Weights, size: tuple[int, int]) -> Engine:
-    pytest.importorskip("ncnn" if name == "ncnn" else "torch", reason="ncnn has no wheel for this machine")
+    pytest.importorskip(
+        "numba" if name == "winograd" else "torch", reason="numba has no wheel for this machine"
+    )
     preprocessing = Preprocessing(size, True, *weights.normalisation)
     return create(Choice(name, "cpu", "fp32", ""), layers, weights, preprocessing)
 
@@ -91,7 +93,7 @@ def padded(engine: Engine, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(224, 224), (40, 70), (32, 32)])
-@pytest.mark.parametrize("name", ["torch", "ncnn"])
+@pytest.mark.parametrize("name", ["torch", "winograd"])
 def test_every_layer_equals_torchvision(name: str, size: tuple[int, int], weights: Weights) -> None:
     layers = every_layer("vgg16")
     assert len(layers) == 13 * 6 + 5 * 3 + 2 * 2 + 1
@@ -109,7 +111,7 @@ def test_every_layer_equals_torchvision(name: str, size: tuple[int, int], weight
             assert error < TOLERANCE, layer.name
 
 
-@pytest.mark.parametrize("name", ["torch", "ncnn"])
+@pytest.mark.parametrize("name", ["torch", "winograd"])
 def test_an_image_has_the_same_bits_wherever_it_stands(name: str, weights: Weights) -> None:
     layers = [parse_layer(layer, "vgg16") for layer in ("conv3_1", "pool5", "fc6", "fc7")]
     engine = engine_of(name, layers, weights, (48, 48))
@@ -133,17 +135,16 @@ def test_reduced_precision_is_close(weights: Weights) -> None:
     assert rows.dtype == np.float32
 
 
-def test_auto_is_a_rule_of_device_and_size() -> None:
-    pytest.importorskip("ncnn")
-    assert choose("auto", "cpu", "fp32", (32, 32)).numerics == "torch-fp32/1"
-    assert choose("auto", "cpu", "fp32", (224, 224)).numerics == "ncnn-fp32/1"
+def test_auto_is_a_rule_of_the_device() -> None:
+    pytest.importorskip("numba")
+    assert choose("auto", "cpu", "fp32", (32, 32)).numerics == "winograd-fp32/1"
     assert choose("auto", "cpu", "bf16", (224, 224)).numerics == "torch-bf16/1"
     assert choose("torch", "cpu", "fp32", (224, 224)).name == "torch"
 
 
 def test_what_cannot_be_had_together_is_refused() -> None:
     with pytest.raises(BadInput, match="fp32 only"):
-        choose("ncnn", "cpu", "bf16", (64, 64))
+        choose("winograd", "cpu", "bf16", (64, 64))
     with pytest.raises(BadInput, match="this machine has"):
         choose("auto", "cuda:99", "fp32", (64, 64))
 

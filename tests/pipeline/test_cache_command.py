@@ -28,7 +28,7 @@ def facts(layer: str) -> dict[str, object]:
         "preprocessing": {"size": [224, 224]},
         "view": "none",
         "dtype": "float16",
-        "numerics": "ncnn-fp32/1",
+        "numerics": "winograd-fp32/1",
     }
 
 
@@ -80,7 +80,7 @@ def test_info_says_what_is_there_in_words(opened: Project, cache: Path, capsys: 
     info(opened)
     shown = capsys.readouterr().out
     (wheel,) = (line for line in shown.splitlines() if "vgg16 from [wheel]" in line)
-    said = ("fc7", "224 × 224", "float16", "ncnn-fp32/1", " 5 ", " 2 ", "2.0 MB", "today")
+    said = ("fc7", "224 × 224", "float16", "winograd-fp32/1", " 5 ", " 2 ", "2.0 MB", "today")
     assert [text for text in said if text not in wheel] == []
     (other,) = (line for line in shown.splitlines() if "conv5_3:pre:avg" in line)
     assert "tensors abababab" in other
@@ -108,7 +108,7 @@ def test_sizes_are_read_strictly() -> None:
 
 def test_dry_run_lists_and_deletes_nothing(project: Path, three: list[Blocks], cli: Cli) -> None:
     done = cli("cache", "prune", "--older-than", "30", "--project", project)
-    assert "pool5, 224 × 224, float16, ncnn-fp32/1" in done.stdout
+    assert "pool5, 224 × 224, float16, winograd-fp32/1" in done.stdout
     assert "fc6" not in done.stdout
     assert "would delete 1 of 3 entries, 2.0 MB of 6.1 MB" in done.stdout
     assert "nothing was deleted: add --yes" in done.stdout
@@ -197,7 +197,7 @@ def test_verify_names_what_is_damaged_and_repair_removes_it(
     run = cache / "runs" / ("0" * 64)
     run.mkdir(parents=True)
     done = cli("cache", "verify", "--project", project, code=1)
-    block = f"block {victim.name[:12]} of fc6, 224 × 224, float16, ncnn-fp32/1"
+    block = f"block {victim.name[:12]} of fc6, 224 × 224, float16, winograd-fp32/1"
     assert f"{block}: rows.npy does not match its digest" in done.stdout
     assert "run 000000000000 of an unknown kind: card.json is missing" in done.stdout
     assert "2 damaged" in done.stdout
