@@ -52,9 +52,10 @@ def scratch(inputs: int, outputs: int, tiles: int) -> int:
 def transformed(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """Transform weights (outputs, inputs, 3, 3) in float64 to float32 (36, panels, inputs, COLUMNS)."""
     outputs, inputs = weight.shape[:2]
-    points = np.einsum("ia,ocab,jb->ijco", WEIGHT_TRANSFORM, weight, WEIGHT_TRANSFORM, optimize=True)
-    panels = points.reshape(POINTS**2, inputs, outputs // COLUMNS, COLUMNS).swapaxes(1, 2)
-    return np.ascontiguousarray(panels, np.float32)
+    panels = weight.reshape(outputs // COLUMNS, COLUMNS, inputs, 9).transpose(3, 0, 2, 1)
+    both_sides = np.kron(WEIGHT_TRANSFORM, WEIGHT_TRANSFORM)  # (36, 9)
+    points = both_sides @ np.ascontiguousarray(panels, np.float64).reshape(9, -1)
+    return points.astype(np.float32).reshape(POINTS**2, -1, inputs, COLUMNS)
 
 
 def arranged(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:

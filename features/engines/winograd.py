@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from features.engines import Rows, batch_size
+from features.engines import Rows
 from features.engines import convolution as kernels
 from features.engines.convolution import Plane
 from features.engines.pytorch import child, pooled
 from features.engines.simd import ROWS
 from features.images import Preprocessing
-from features.modules import build
-from features.network import Layer, Size, Step
+from features.modules import build, pooling_joined
+from features.network import POOLED, Layer, Size, Step
 from features.weights import Array, Weights
 
+PLANE_BYTES = 256 << 20  # of the first convolution's outputs, the largest: so many images go together
 FIRST_ROWS = 16  # of one image, in each task of the first convolution
-TILES = 96  # in each task of the others: the weights are read once for all of them
+TILES = 48  # at most, in each task of the others: in the cache, and enough to read the weights seldom
 
 Task = Callable[[NDArray[Any], Plane], None]  # computes a part of an activation from the one before
 
@@ -51,9 +53,11 @@ class Operation:
 class WinogradEngine:
     """Convolutions by our own kernels, dense layers by torch (see `features.engines.Engine`)."""
 
+    batch = 64  # the dense layers' weights, half a gigabyte, are read once for all of them
+
     def __init__(self, layers: Sequence[Layer], weights: Weights, preprocessing: Preprocessing) -> None:
         self.layers = tuple(layers)
-        self.batch = batch_size(preprocessing.size)
+        self.together = max(1, PLANE_BYTES // (64 * 4 * preprocessing.size[0] * preprocessing.size[1]))
         path = max((layer.steps for layer in layers), key=len)
         tensors = weights.tensors(path)
         mean, std = (np.array(values, np.float32)[:, None] for values in weights.normalisation)
@@ -62,9 +66,14 @@ class WinogradEngine:
         keep_pre = frozenset(layer.step for layer in layers if layer.pre)
         dense = [step for step in path if step.kind == "dense"]
         self.tail = build(dense, tensors, keep_pre=keep_pre).eval().requires_grad_(False)
+        height, width, _ = self.operations[-1].shape
+        if dense and height * width < POOLED**2:
+            joined = pooling_joined(self.tail.get_parameter("fc6.weight"), height, width)
+            self.tail.get_submodule("fc6").weight = nn.Parameter(joined, requires_grad=False)
+            self.tail.pool7 = nn.Identity()
         self.threads = torch.get_num_threads()
         self.pool = ThreadPoolExecutor(self.threads)
-        self.planes: dict[tuple[int, ...], list[Plane]] = {}
+        self.planes: dict[tuple[tuple[int, int, int], int], Plane] = {}
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
         """Run batch after batch, in order."""
@@ -72,44 +81,54 @@ class WinogradEngine:
 
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> Rows:
-        """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width) float32."""
-        rows: Rows = {}
-        before: NDArray[Any] = images
-        for operation in self.operations:
-            after = self._plane((len(images), *operation.shape), before)
-            self._compute(operation, before, after)
-            height, width, _ = operation.shape
-            activation = torch.from_numpy(after[:, 1 : height + 1, 1 : width + 1]).permute(0, 3, 1, 2)
-            self._tap(operation.gives, activation, rows)
-            before = after
+        """Map (n, H, W, 3) uint8, n at most `batch`, to, per layer name, (n, width) float32."""
+        pieces = np.array_split(images, -(-len(images) // self.together))
+        parts = [self._convolutions(piece) for piece in pieces]
+        rows: Rows = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
         if len(self.tail):
+            # Always the same number of rows, since the products' rounding depends on it
+            activation = torch.zeros(self.batch, *parts[0][1].shape[1:])
+            torch.cat([end for _, end in parts], out=activation[: len(images)])
             for name, module in self.tail.named_children():
                 activation = module(activation)
-                self._tap(name, activation, rows)
+                rows |= self._tapped(name, activation[: len(images)])
         return rows
 
-    def _plane(self, shape: tuple[int, ...], other_than: NDArray[Any]) -> Plane:
-        """Find a plane to write to: two of each shape are enough, and their zeros stay."""
-        planes = self.planes.setdefault(shape, [])
-        for found in planes:
-            if found is not other_than:
-                return found
-        planes.append(kernels.plane(*shape))
-        return planes[-1]
+    def _convolutions(self, images: NDArray[np.uint8]) -> tuple[Rows, torch.Tensor]:
+        """Give the tapped rows of a part of a batch, and, for the dense layers, the last activation."""
+        rows: Rows = {}
+        x: NDArray[Any] = images
+        for number, operation in enumerate(self.operations):
+            y = self._plane(operation.shape, number % 2)[: len(images)]
+            self._compute(operation, x, y)
+            height, width, _ = operation.shape
+            activation = torch.from_numpy(y[:, 1 : height + 1, 1 : width + 1]).permute(0, 3, 1, 2)
+            rows |= self._tapped(operation.gives, activation)
+            x = y
+        return rows, activation.clone(memory_format=torch.contiguous_format)
 
-    def _compute(self, operation: Operation, before: NDArray[Any], after: Plane) -> None:
-        tasks = iter(operation.tasks(len(before), self.threads))
+    def _plane(self, shape: tuple[int, int, int], parity: int) -> Plane:
+        """Find the plane to write to; the zeros around it stay, and the one before is of the other parity."""
+        if (shape, parity) not in self.planes:
+            self.planes[shape, parity] = kernels.plane(self.together, *shape)
+        return self.planes[shape, parity]
+
+    def _compute(self, operation: Operation, x: NDArray[Any], y: Plane) -> None:
+        tasks = iter(operation.tasks(len(x), self.threads))
 
         def work(_: int) -> None:
             for task in tasks:  # whichever thread is free takes the next
-                task(before, after)
+                task(x, y)
 
         list(self.pool.map(work, range(self.threads)))
 
-    def _tap(self, name: str, activation: torch.Tensor, rows: Rows) -> None:
-        for layer in self.layers:
-            if name == child(layer):
-                rows[layer.name] = pooled(activation, layer).numpy()
+    def _tapped(self, name: str, activation: torch.Tensor) -> Rows:
+        # Pooled one by one: how a sum is rounded may depend on how many there are
+        return {
+            layer.name: torch.cat([pooled(image, layer) for image in activation.split(1)]).numpy()
+            for layer in self.layers
+            if name == child(layer)
+        }
 
 
 def _operations(
