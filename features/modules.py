@@ -27,7 +27,7 @@ class AdaptivePool(nn.Module):
         return rows @ x @ columns.T
 
 
-def averaging_matrix(inputs: int, outputs: int, device: torch.device) -> Tensor:
+def averaging_matrix(inputs: int, outputs: int, device: torch.device | None = None) -> Tensor:
     """Matrix (outputs, inputs) float32 of one-dimensional adaptive average pooling.
 
     Output i averages inputs floor(i·n/m) … ceil((i+1)·n/m) − 1, as torch defines it. Made on
