@@ -31,7 +31,6 @@ from features.images import ImageSource, Preprocessing, control_pixels
 from features.manifest import SPLITS, Manifest
 from features.network import Layer, gflops
 from features.progress import Progress
-from features.publish import publish
 from features.views import words
 from features.weights import Weights
 
@@ -156,7 +155,8 @@ class Extraction:
     def compute(self, numbers: Sequence[int], layers: Sequence[Layer]) -> Iterator[Computed]:
         """Run views of images through the network, whatever the cache holds, in rounds of whole images."""
         network = [layer for layer in layers if layer.steps]
-        engine = create(self.choice, network, self.weights, self.preprocessing) if network else None
+        compiled = self.cache_root / "compiled"
+        engine = create(self.choice, network, self.weights, self.preprocessing, compiled) if network else None
         batch = engine.batch if engine else BLOCK_IMAGES
         rounds = self._rounds(numbers, layers, batch)
         batches = [part[i : i + batch] for part in rounds for i in range(0, len(part), batch)]
@@ -223,11 +223,11 @@ class Extraction:
         if not finite.all():
             number = computed.numbers[int(np.flatnonzero(~finite)[0])]
             image = self.manifest.rows[number // len(self.views)].path
-            remedy = (
-                "set extract.dtype to float32"
-                if np.isfinite(rows).all()
-                else "check the weights and this image"
-            )
+            remedy = "check the weights and this image"
+            if np.isfinite(rows).all():
+                remedy = "set extract.dtype to float32"
+            elif self.choice.precision == "fp16":
+                remedy = f"set extract.precision to bf16 or fp32, or {remedy}"
             raise BadInput(f"layer {layer.name} of {image} holds a value that {self.dtype} cannot; {remedy}")
         return stored
 
@@ -271,6 +271,8 @@ class Extraction:
 
         `parameters` are the settings it came from, copied into its attributes unread.
         """
+        from features.publish import publish  # noqa: PLC0415 - zarr, which no forward pass has to wait for
+
         width, dtype = layer.width(self.preprocessing.size), np.dtype(self.dtype)
         places = [self.places(layer, view) for view in self.views]
         opened = lru_cache(OPEN_BLOCKS)(open_rows)

@@ -22,21 +22,21 @@ class AdaptivePool(nn.Module):
         height, width = x.shape[2:]
         if (height, width) == (POOLED, POOLED):
             return x
-        rows = averaging_matrix(height, POOLED).to(x)  # (7, H)
-        columns = averaging_matrix(width, POOLED).to(x)  # (7, W)
+        rows = averaging_matrix(height, POOLED, x.device).to(x.dtype)  # (7, H)
+        columns = averaging_matrix(width, POOLED, x.device).to(x.dtype)  # (7, W)
         return rows @ x @ columns.T
 
 
-def averaging_matrix(inputs: int, outputs: int) -> Tensor:
+def averaging_matrix(inputs: int, outputs: int, device: torch.device | None = None) -> Tensor:
     """Matrix (outputs, inputs) float32 of one-dimensional adaptive average pooling.
 
-    Output i averages inputs floor(i·n/m) … ceil((i+1)·n/m) − 1, as torch defines it.
+    Output i averages inputs floor(i·n/m) … ceil((i+1)·n/m) − 1, as torch defines it. Made on
+    the device: a copy from the host would have to wait for all that is queued there.
     """
-    matrix = torch.zeros(outputs, inputs)
-    for i in range(outputs):
-        first, last = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
-        matrix[i, first:last] = 1 / (last - first)
-    return matrix
+    i = torch.arange(outputs, device=device)[:, None]
+    first, last = i * inputs // outputs, ((i + 1) * inputs + outputs - 1) // outputs
+    j = torch.arange(inputs, device=device)
+    return ((first <= j) & (j < last)).float() / (last - first)
 
 
 def pooling_joined(weight: Tensor, height: int, width: int) -> Tensor:

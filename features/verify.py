@@ -122,7 +122,7 @@ def check_rows(store: Path, extraction: Extraction, layer: Layer, numbers: NDArr
     stored = opened.rows(numbers).reshape(len(numbers) * views, -1)
     grid = [int(number) * views + view for number in numbers for view in range(views)]
     parts = [computed.rows[layer.name] for computed in extraction.compute(grid, [layer])]
-    fresh = np.concatenate(parts)
+    fresh = np.concatenate(parts).astype(np.float32, copy=False)
     spacing = np.spacing(np.abs(fresh).astype(extraction.dtype)).astype(np.float32)
     allowed = spacing + tolerance(extraction.choice.numerics) * np.abs(fresh).max()
     difference = np.abs(stored - fresh)

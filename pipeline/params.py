@@ -139,7 +139,7 @@ class Extract(Model):
     pixels: bool
     image_size: Annotated[Literal["auto"] | Side | tuple[Side, Side], WrapValidator(_image_size)]
     engine: Literal["auto", "torch", "winograd"]
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
     dtype: Literal["float16", "float32"]
     views: Annotated[str, AfterValidator(_views)]
 

@@ -1,6 +1,6 @@
 """Engines run a prefix of the network over a batch of images.
 
-    engine = create(choose("auto", "auto", "fp32", size), layers, weights, preprocessing)
+    engine = create(choose("auto", "auto", "auto", size), layers, weights, preprocessing)
     rows = engine.run(batch)["fc7"]
     for rows in engine.stream(batches): ...      # in order; a GPU has several in flight
 
@@ -11,6 +11,7 @@ fall the other way tomorrow, flip the fingerprint and recompute everything.
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,8 +80,9 @@ def is_current(numerics: str) -> bool:
 
 
 def choose(engine: str, device: str, precision: str, size: Size) -> Choice:
-    """Resolve `auto` for engine and device; BadInput for what cannot be had together."""
+    """Resolve `auto` for engine, device and precision; BadInput for what cannot be had together."""
     device = _device(device)
+    precision = _precision(precision, "cpu" if engine == "winograd" else device)
     available = importlib.util.find_spec("numba") is not None
     if engine == "torch":
         return Choice("torch", device, precision, "as asked")
@@ -97,6 +99,17 @@ def choose(engine: str, device: str, precision: str, size: Size) -> Choice:
     if not available:
         return Choice("torch", device, precision, "auto: torch, slower, because numba is not installed")
     return Choice("winograd", "cpu", precision, "auto: Winograd convolutions on a CPU")
+
+
+def _precision(name: str, device: str) -> str:
+    """Resolve `auto`: fp16 on CUDA, fp32 elsewhere.
+
+    fp16 and not bf16: as fast on every GPU with tensor cores, an eighth of the rounding error,
+    and VGG16's largest activation on photographs (13,000 in conv4_1) is far below its limit.
+    """
+    if name != "auto":
+        return name
+    return "fp16" if device.startswith("cuda") else "fp32"
 
 
 def _device(name: str) -> str:
@@ -121,12 +134,25 @@ def batch_size(size: Size) -> int:
     return 64 if size[0] * size[1] <= 112 * 112 else 16
 
 
-def create(choice: Choice, layers: Sequence[Layer], weights: Weights, preprocessing: Preprocessing) -> Engine:
-    """Load the chosen engine with the tensors that the layers need."""
+def create(
+    choice: Choice,
+    layers: Sequence[Layer],
+    weights: Weights,
+    preprocessing: Preprocessing,
+    compiled: Path | None = None,
+) -> Engine:
+    """Load the chosen engine with the tensors that the layers need; `compiled` keeps compiled kernels."""
     if choice.name == "winograd":
         from features.engines.winograd import WinogradEngine  # noqa: PLC0415 - may not be installed
 
         return WinogradEngine(layers, weights, preprocessing)
+    if choice.device.startswith("cuda"):
+        from features.engines.cuda import CudaEngine  # noqa: PLC0415 - slow to import
+
+        return CudaEngine(
+            layers, weights, preprocessing,
+            device=choice.device, precision=choice.precision, compiled=compiled,
+        )  # fmt: skip
     from features.engines.pytorch import TorchEngine  # noqa: PLC0415 - slow to import
 
     return TorchEngine(layers, weights, preprocessing, device=choice.device, precision=choice.precision)

@@ -119,6 +119,9 @@ def test_overflow_names_layer_image_and_remedy(prepared: Project, cli: Cli) -> N
         "pool3 of blue/00.png holds a value that float16 cannot; set extract.dtype to float32" in done.stderr
     )
     cli("extract", "--layer", "pool3", *options, "-S", "extract.dtype=float32")
+    options += ["-S", "extract.dtype=float32", "-S", "extract.precision=fp16"]
+    done = cli("extract", "--layer", "pool3", *options, code=2)
+    assert "cannot; set extract.precision to bf16 or fp32, or check the weights" in done.stderr
 
 
 def test_damaged_block_is_computed_again(prepared: Project, capsys: pytest.CaptureFixture[str]) -> None:
