@@ -26,7 +26,13 @@ REVISIONS = {"torch": 1, "winograd": 1, "pillow": 1}
 
 
 # How far an activation may be from float64 torchvision's, as a share of the layer's largest value.
-TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 4e-2}
+TOLERANCE = {
+    "torch-fp32": 1e-5,
+    "torch-fp16": 5e-3,
+    "torch-bf16": 4e-2,
+    "ncnn-fp32": 1e-5,
+    "winograd-fp32": 1e-5,
+}
 
 
 # Per layer name, (n, width) float32; float16 where the forward computed in it
@@ -69,7 +75,7 @@ class Choice:
 
 def tolerance(numerics: str) -> float:
     """How far these numerics may be from float64, as a share of the layer's largest value."""
-    return TOLERANCE.get(numerics.partition("/")[0].rpartition("-")[2], 0.0)
+    return TOLERANCE.get(numerics.partition("/")[0], 0.0)
 
 
 def is_current(numerics: str) -> bool:
