@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from features.network import POOLED, Step
-from features.weights import Array
+from features.network import BATCH_NORM, POOLED, Step
+from features.weights import EPSILON, Array
 
 
 class AdaptivePool(nn.Module):
@@ -62,12 +62,15 @@ def build(
 ) -> nn.Sequential:
     """Build a Sequential whose children bear the steps' names (`conv1_1`, then `conv1_1_relu`).
 
+    From `Weights.tensors` batch norm is in the convolutions, frozen; from
+    `Weights.state` it is a layer of its own (`conv1_1_norm`), to be trained.
+
     Parameters
     ----------
     path : iterable of Step
         Consecutive steps of one network.
     tensors : mapping of str to float32 array
-        Parameters under torchvision's names; used as they are, not copied.
+        Under torchvision's names; used as they are, not copied.
     keep_pre : frozenset of str
         Steps whose output before the ReLU is read later: their ReLU is not in place.
     dropout : float
@@ -82,6 +85,8 @@ def build(
             children["pool7"] = AdaptivePool()
             children["flatten"] = nn.Flatten()
         children[step.name] = _parametrised(step, tensors)
+        if step.norm and f"{step.norm}.weight" in tensors:
+            children[f"{step.name}_norm"] = _batch_norm(step, tensors)
         if step.relu:
             children[f"{step.name}_relu"] = nn.ReLU(inplace=step.name not in keep_pre)
         if step.relu and step.kind == "dense" and dropout:
@@ -97,5 +102,13 @@ def _parametrised(step: Step, tensors: Mapping[str, Array]) -> nn.Module:
             else nn.Linear(step.inputs, step.outputs)
         )
     state = {name.rpartition(".")[2]: torch.from_numpy(tensors[name]) for name in step.tensors}
+    module.load_state_dict(state, assign=True)
+    return module
+
+
+def _batch_norm(step: Step, tensors: Mapping[str, Array]) -> nn.BatchNorm2d:
+    with torch.device("meta"):
+        module = nn.BatchNorm2d(step.outputs, eps=EPSILON)
+    state = {name: torch.from_numpy(tensors[f"{step.norm}.{name}"]) for name in BATCH_NORM}
     module.load_state_dict(state, assign=True)
     return module

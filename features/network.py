@@ -6,10 +6,15 @@ A layer's name means its activation *after* the ReLU (`fc8` has none: the
 logits); the suffix `:pre` means before it; `:avg` and `:max` pool a spatial
 layer, which is otherwise flattened. `pixels` is the cut at the image.
 
+Each network is there with batch norm behind its convolutions, too (`vgg16_bn`).
+The layers are the same: batch norm belongs to its convolution, and `conv3_1:pre`
+is after the batch norm, before the ReLU.
+
 References
 ----------
 Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image
 Recognition, arXiv:1409.1556, table 1 (configurations A, B, D, E).
+Ioffe and Szegedy, Batch Normalization, arXiv:1502.03167.
 """
 
 import difflib
@@ -27,15 +32,17 @@ CONVOLUTIONS = {  # 3 × 3 convolutions per block; each block ends in a 2 × 2 m
     "vgg16": (2, 2, 3, 3, 3),
     "vgg19": (2, 2, 4, 4, 4),
 }
+NETWORKS = (*CONVOLUTIONS, *(f"{name}_bn" for name in CONVOLUTIONS))
 CHANNELS = (64, 128, 256, 512, 512)
 POOLED = 7  # fc6 always sees 7 × 7: torchvision's adaptive pooling before it
 MINIMUM_SIZE = 2 ** len(CHANNELS)  # below 32 px nothing is left after five poolings
 PIXELS_SIZE: Size = (32, 32)  # of the control layer `pixels`
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var")  # γ, β, μ, σ² in torchvision's state dict
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the network, with its ReLU where it has one.
+    """One step of the network, with its batch norm and its ReLU where it has them.
 
     Attributes
     ----------
@@ -43,6 +50,8 @@ class Step:
         Channels (convolution, pooling) or units (dense).
     key : str
         torchvision's parameter prefix (`features.0`), empty for a pooling.
+    norm : str
+        That of the batch norm behind a convolution (`features.1`), empty for none.
     """
 
     name: str
@@ -50,12 +59,18 @@ class Step:
     inputs: int
     outputs: int
     key: str = ""
+    norm: str = ""
     relu: bool = True
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Names of the step's parameters in torchvision's state dict."""
+        """Names of the weight and bias that an engine computes with: batch norm is folded into them."""
         return (f"{self.key}.weight", f"{self.key}.bias") if self.key else ()
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Names of everything the step depends on in torchvision's state dict: batch norm's four follow."""
+        return (*self.tensors, *(f"{self.norm}.{name}" for name in BATCH_NORM if self.norm))
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -66,11 +81,13 @@ class Step:
 def steps(network: str) -> tuple[Step, ...]:
     """List the network's steps in order, from `conv1_1` to `fc8`."""
     table: list[Step] = []
+    plain = network.removesuffix("_bn")
     channels, index = 3, 0  # index: position in torchvision's `features` Sequential
-    for block, (convolutions, width) in enumerate(zip(CONVOLUTIONS[network], CHANNELS, strict=True), 1):
+    for block, (convolutions, width) in enumerate(zip(CONVOLUTIONS[plain], CHANNELS, strict=True), 1):
         for number in range(1, convolutions + 1):
-            table.append(Step(f"conv{block}_{number}", "conv", channels, width, f"features.{index}"))
-            channels, index = width, index + 2  # convolution, ReLU
+            norm = f"features.{index + 1}" if network != plain else ""
+            table.append(Step(f"conv{block}_{number}", "conv", channels, width, f"features.{index}", norm))
+            channels, index = width, index + (3 if norm else 2)  # convolution, batch norm, ReLU
         table.append(Step(f"pool{block}", "pool", width, width, relu=False))
         index += 1
     table.append(Step("fc6", "dense", channels * POOLED * POOLED, 4096, "classifier.0"))
@@ -87,13 +104,12 @@ def prefix(network: str, last: str) -> tuple[Step, ...]:
 
 
 def tensor_shapes(network: str) -> dict[str, tuple[int, ...]]:
-    """Every parameter's name and shape, as in torchvision's state dict."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for step in steps(network):
-        if step.key:
-            shapes[f"{step.key}.weight"] = step.weight_shape
-            shapes[f"{step.key}.bias"] = (step.outputs,)
-    return shapes
+    """Every tensor's name and shape, as in torchvision's state dict, which also counts batches."""
+    return {
+        name: step.weight_shape if name == f"{step.key}.weight" else (step.outputs,)
+        for step in steps(network)
+        for name in step.state
+    }
 
 
 @dataclass(frozen=True)

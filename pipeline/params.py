@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from features.errors import BadInput
-from features.network import CONVOLUTIONS, MINIMUM_SIZE, parse_layer
+from features.network import MINIMUM_SIZE, NETWORKS, parse_layer
 from features.views import names
 from pipeline.datasets import AUTO_SIZE
 
@@ -115,7 +115,7 @@ class Dataset(Model):
 class WeightsSettings(Model):
     """Which network, and where its weights come from."""
 
-    network: Literal[tuple(CONVOLUTIONS)]  # type: ignore[valid-type]
+    network: Literal[NETWORKS]  # type: ignore[valid-type]
     sources: Annotated[
         tuple[Literal["torchvision", "wheel", "file", "random"], ...],
         Field(min_length=1),

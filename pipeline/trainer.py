@@ -61,7 +61,7 @@ class Tuned(nn.Module):
     def __init__(self, top: Layer, weights: Weights, n_classes: int, width: int) -> None:
         super().__init__()
         mean, std = weights.normalisation
-        self.network = build(top.steps, weights.tensors(top.steps), dropout=DROPOUT)
+        self.network = build(top.steps, weights.state(top.steps), dropout=DROPOUT)
         self.output = nn.Linear(width, n_classes)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])

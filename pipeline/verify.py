@@ -61,7 +61,7 @@ def _verify_weights(project: Project) -> bool:
     """Compare every tensor with its digest: nothing can be computed again with others."""
     try:
         weights = project.read_weights()
-        weights.tensors(steps(weights.network))
+        weights.state(steps(weights.network))
     except BadInput as error:
         print(f"verify: {error}", flush=True)
         return False

@@ -88,6 +88,18 @@ def make_project(folder: Path, overrides: list[str]) -> Path:
     return folder
 
 
+def as_trained(tensors: dict[str, np.ndarray]) -> None:
+    """Draw biases, and batch norms far from the identity, so that leaving one out would show."""
+    rng = np.random.default_rng(0)
+    for name, tensor in tensors.items():
+        if name.endswith("running_var"):
+            tensor[:] = rng.uniform(0.3, 3, tensor.shape)
+        elif tensor.ndim == 1:
+            tensor[:] = rng.normal(0, 0.3, tensor.shape)
+            if name.endswith("weight"):  # γ: away from zero, of either sign
+                tensor[:] += np.copysign(0.5, tensor)
+
+
 @pytest.fixture(scope="session")
 def vgg11_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `weights` makes for a quick project: half a gigabyte, made once."""

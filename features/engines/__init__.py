@@ -27,7 +27,16 @@ REVISIONS = {"torch": 1, "winograd": 1, "pillow": 1}
 
 
 # How far an activation may be from float64 torchvision's, as a share of the layer's largest value.
-TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 4e-2}
+# Some 1.6 times the worst measured over all layers of the eight networks, 32 to 224 px, random weights
+# and batch norms fitted to the images. It is vgg19_bn's: each batch norm scales rounding up with the
+# signal. Without batch norm the worst are MEASURED.
+TOLERANCE = {
+    "torch-fp32": 2.5e-5,
+    "torch-fp16": 2.5e-2,
+    "torch-bf16": 0.25,
+    "ncnn-fp32": 5e-5,
+    "winograd-fp32": 5e-5,
+}
 
 
 # Per layer name, (n, width) float32; float16 where the forward computed in it
@@ -70,7 +79,7 @@ class Choice:
 
 def tolerance(numerics: str) -> float:
     """How far these numerics may be from float64, as a share of the layer's largest value."""
-    return TOLERANCE.get(numerics.partition("/")[0].rpartition("-")[2], 0.0)
+    return TOLERANCE.get(numerics.partition("/")[0], 0.0)
 
 
 def is_current(numerics: str) -> bool:

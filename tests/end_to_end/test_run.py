@@ -12,9 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from features.batches import Decoder
+from features.network import parse_layer
+from pipeline.calibration import calibrated
+from pipeline.extraction import extraction
 from pipeline.heads import HEADS
+from pipeline.project import Project
+from pipeline.trainer import Tuned, scores
 from tests.conftest import QUICK, REPOSITORY, Cli, make_project
 
 
@@ -76,6 +84,31 @@ def test_run_without_dvc(project: Path, images: Path, cli: Cli) -> None:
     other = make_project(project.parent / "other", [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
     cli("run", "--project", other, PENULTIMATE_CACHE=str(project.parent / "other cache"))
     assert (other / "metrics.json").read_bytes() == before
+
+
+def test_batch_norm_from_images_to_predictions(tmp_path: Path, images: Path, cli: Cli) -> None:
+    folder = make_project(tmp_path / "project", [
+        *QUICK, "dataset.name=folder", f"dataset.root={images}", "weights.network=vgg11_bn",
+        "extract.layers=[conv3_1:pre:avg]", "extract.pixels=false", "finetune.head_start=random",
+        *(f"heads.{head}=null" for head in ("logreg", "linear-svm", "rbf-svm", "mlp", "majority")),
+    ])  # fmt: skip
+    cli("run", "--project", folder)
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert set(metrics) == {"conv3_1:pre:avg.knn", "finetune.full"}
+    # The published model, read as anyone may: what it predicts is what was published
+    project = Project.open(folder)
+    manifest, top = project.read_manifest(), parse_layer("pool5", "vgg11_bn")
+    saved = load_file(project.finetune_folder("full") / "model.safetensors")
+    assert (saved["network.conv5_2_norm.running_mean"] != 0).all()  # left at zero unless batches were met
+    plan = extraction(project, manifest, [top])
+    model = Tuned(top, plan.weights, 3, top.width(project.image_size))
+    model.load_state_dict(saved)
+    decoder = Decoder(manifest, plan.source, plan.preprocessing)
+    logits = scores(model, decoder, manifest.where("test"), torch.device("cpu"))
+    card = json.loads((project.finetune_folder("full") / "card.json").read_text("utf-8"))
+    assert card["chosen"]["epoch"] == 1
+    with np.load(project.finetune_folder("full") / "predictions.npz") as content:
+        np.testing.assert_allclose(content["proba"], calibrated(logits, card["temperature"]), atol=1e-5)
 
 
 def test_disagreeing_inputs_name_the_command_to_run_first(project: Path, cli: Cli) -> None:

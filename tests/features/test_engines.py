@@ -1,5 +1,7 @@
 """Every engine, every layer, against torchvision's own forward pass."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +10,13 @@ import torch
 import torchvision
 from torch import nn
 
-from features.engines import Choice, Engine, choose, create
+from features.engines import Choice, Engine, choose, create, tolerance
 from features.errors import BadInput
 from features.images import Preprocessing
 from features.network import Layer, parse_layer, steps
 from features.sources import Request, obtain, write
 from features.weights import Weights
+from tests.conftest import as_trained
 
 SUFFIXES = ("", ":pre", ":avg", ":max", ":pre:avg", ":pre:max")
 TOLERANCE = 1e-5  # of a layer's largest value: fp32 rounding over up to 25,088 terms, ten times over
@@ -31,29 +34,33 @@ def every_layer(network: str) -> list[Layer]:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    folder = tmp_path_factory.mktemp("vgg16")
-    obtained = obtain(Request("vgg16", ("random",), None, None, 0), folder)
-    # Biases that are not zero, so that leaving one out would show
-    rng = np.random.default_rng(0)
-    for name, bias in obtained.tensors.items():
-        if name.endswith("bias"):
-            bias[:] = rng.normal(0, 0.1, bias.shape)
-    write(obtained, folder / "weights", folder / "scratch", {})
-    return Weights.open(folder / "weights")
+def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Weights]:
+    @cache
+    def make(network: str) -> Weights:
+        folder = tmp_path_factory.mktemp(network)
+        obtained = obtain(Request(network, ("random",), None, None, 0), folder)
+        as_trained(obtained.tensors)
+        write(obtained, folder / "weights", folder / "scratch", {})
+        return Weights.open(folder / "weights")
+
+    return make
+
+
+@pytest.fixture
+def weights(weights_of: Callable[[str], Weights]) -> Weights:
+    return weights_of("vgg16")
 
 
 def reference(weights: Weights, pixels: np.ndarray) -> dict[str, torch.Tensor]:
-    """Every step's output before (`:pre`) and after its ReLU, by torchvision in fp32."""
+    """Every step's output before (`:pre`) and after its ReLU, by torchvision in float64."""
     with torch.device("meta"):
-        model = torchvision.models.vgg16(weights=None)
-    model.load_state_dict(
-        {k: torch.from_numpy(v) for k, v in weights.tensors(steps("vgg16")).items()}, assign=True
-    )
-    model.eval()
-    mean, std = (torch.tensor(values)[:, None, None] for values in weights.normalisation)
-    x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - mean) / std
-    table = iter(steps("vgg16"))
+        model = torchvision.models.get_model(weights.network, weights=None)
+    state = weights.state(steps(weights.network))
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, assign=True)
+    model.eval().double().requires_grad_(False)
+    mean, std = (torch.tensor(values).double()[:, None, None] for values in weights.normalisation)
+    x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).double() - mean) / std
+    table = iter(steps(weights.network))
     found: dict[str, torch.Tensor] = {}
     step = None
     for module in [*model.features, model.avgpool, nn.Flatten(), *model.classifier]:
@@ -61,6 +68,8 @@ def reference(weights: Weights, pixels: np.ndarray) -> dict[str, torch.Tensor]:
         if isinstance(module, nn.Conv2d | nn.Linear | nn.MaxPool2d):
             step = next(table)
             found[f"{step.name}:pre" if step.relu else step.name] = x
+        elif isinstance(module, nn.BatchNorm2d) and step is not None:
+            found[f"{step.name}:pre"] = x
         elif isinstance(module, nn.ReLU) and step is not None:
             found[step.name] = x
     assert next(table, None) is None
@@ -75,7 +84,7 @@ def expected(layer: Layer, outputs: dict[str, torch.Tensor]) -> np.ndarray:
             if layer.pooling == "avg"
             else nn.functional.adaptive_max_pool2d(x, 1)
         )
-    return np.asarray(x.flatten(1).detach().numpy())
+    return np.asarray(x.flatten(1).numpy())
 
 
 def engine_of(name: str, layers: list[Layer], weights: Weights, size: tuple[int, int]) -> Engine:
@@ -92,11 +101,26 @@ def padded(engine: Engine, images: np.ndarray) -> np.ndarray:
     return batch
 
 
-@pytest.mark.parametrize("size", [(224, 224), (40, 70), (32, 32)])
+@pytest.mark.parametrize(
+    ("network", "convolutions", "size"),
+    [
+        ("vgg16", 13, (224, 224)),
+        ("vgg16", 13, (40, 70)),
+        ("vgg16", 13, (32, 32)),
+        ("vgg16_bn", 13, (32, 32)),
+        ("vgg11_bn", 8, (40, 70)),
+    ],
+)
 @pytest.mark.parametrize("name", ["torch", "winograd"])
-def test_every_layer_equals_torchvision(name: str, size: tuple[int, int], weights: Weights) -> None:
-    layers = every_layer("vgg16")
-    assert len(layers) == 13 * 6 + 5 * 3 + 2 * 2 + 1
+def test_every_layer_equals_torchvision(
+    name: str,
+    network: str,
+    convolutions: int,
+    size: tuple[int, int],
+    weights_of: Callable[[str], Weights],
+) -> None:
+    weights, layers = weights_of(network), every_layer(network)
+    assert len(layers) == convolutions * 6 + 5 * 3 + 2 * 2 + 1
     images = np.random.default_rng(1).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     outputs = reference(weights, images)
     # In two halves: all flattened layers of a whole batch at once would take gigabytes
@@ -131,7 +155,7 @@ def test_reduced_precision_is_close(weights: Weights) -> None:
     engine = create(Choice("torch", "cpu", "bf16", ""), [layer], weights, preprocessing)
     rows = engine.run(padded(engine, images))["pool5"][:2]
     want = expected(layer, reference(weights, images))
-    assert np.abs(rows - want).max() / np.abs(want).max() < 0.05  # bf16 has 8 bits, over 13 layers
+    assert np.abs(rows - want).max() / np.abs(want).max() < tolerance("torch-bf16/1")
     assert rows.dtype == np.float32
 
 
@@ -140,6 +164,13 @@ def test_auto_is_a_rule_of_the_device() -> None:
     assert choose("auto", "cpu", "fp32", (32, 32)).numerics == "winograd-fp32/1"
     assert choose("auto", "cpu", "bf16", (224, 224)).numerics == "torch-bf16/1"
     assert choose("torch", "cpu", "fp32", (224, 224)).name == "torch"
+
+
+def test_every_choice_states_its_tolerance() -> None:
+    for precision in ("fp32", "fp16", "bf16"):
+        assert tolerance(choose("torch", "cpu", precision, (64, 64)).numerics) > 0
+    pytest.importorskip("numba")
+    assert tolerance(choose("winograd", "cpu", "fp32", (64, 64)).numerics) > 0
 
 
 def test_what_cannot_be_had_together_is_refused() -> None:

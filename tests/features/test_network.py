@@ -5,14 +5,26 @@ import torch
 import torchvision
 
 from features.errors import BadInput
-from features.network import CONVOLUTIONS, gflops, parse_layer, steps, tensor_shapes
+from features.network import CONVOLUTIONS, NETWORKS, gflops, parse_layer, steps, tensor_shapes
 
 
-@pytest.mark.parametrize("network", CONVOLUTIONS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_parameters_are_those_of_torchvision(network: str) -> None:
     with torch.device("meta"):
         expected = torchvision.models.get_model(network, weights=None).state_dict()
-    assert tensor_shapes(network) == {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    assert tensor_shapes(network) == {
+        name: tuple(tensor.shape)
+        for name, tensor in expected.items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+@pytest.mark.parametrize("network", CONVOLUTIONS)
+def test_layers_are_the_same_with_batch_norm(network: str) -> None:
+    names = [step.name for step in steps(network)]
+    assert [step.name for step in steps(f"{network}_bn")] == names
+    assert ("conv3_4" in names) == ("conv5_4" in names) == (network == "vgg19")
+    assert gflops(steps(f"{network}_bn"), (64, 64)) == gflops(steps(network), (64, 64))  # it is folded
 
 
 def test_names_of_vgg16() -> None:

@@ -1,7 +1,10 @@
 """Weights from every source, whole and damaged."""
 
+import hashlib
 import http.server
+import json
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -19,15 +22,15 @@ from features import download, sources
 from features.download import Unavailable, fetch
 from features.errors import BadInput
 from features.files import sha256_file
-from features.network import parse_layer, steps, tensor_shapes
+from features.network import NETWORKS, parse_layer, prefix, steps, tensor_shapes
 from features.sources import Request, check_tensors, initialise, obtain, read_tensors, write
 from features.weights import Weights
 
 
-def vgg11(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
+def vgg11(network: str = "vgg11") -> dict[str, torch.Tensor]:
     """A whole vgg11 with cheap numbers, different in every tensor."""
-    shapes = tensor_shapes("vgg11").items()
-    return {name: torch.full(shape, 0.5 + number) for number, (name, shape) in enumerate(shapes)} | changes
+    shapes = tensor_shapes(network).items()
+    return {name: torch.full(shape, 0.5 + number) for number, (name, shape) in enumerate(shapes)}
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +187,78 @@ def test_whole_file(kind: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(obtained.tensors["classifier.6.bias"], vgg11()["classifier.6.bias"].numpy())
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_published_file_is_the_networks_own(network: str, tmp_path: Path, hub: Path) -> None:
+    url = torchvision.models.get_model_weights(network)["IMAGENET1K_V1"].url
+    hub.mkdir(parents=True)
+    (hub / url.rpartition("/")[2]).write_bytes(b"damaged")
+    with pytest.raises(BadInput, match=rf"{network}-[0-9a-f]{{8}}\.pth.*sha256"):
+        obtain(Request(network, ("torchvision",), None, None, 0), tmp_path)
+
+
+def as_timm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What timm's `_filter_fn` makes of torchvision's state dict (timm/models/vgg.py)."""
+    names = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    shapes = {"classifier.0.weight": (-1, 512, 7, 7), "classifier.3.weight": (-1, 4096, 1, 1)}
+    return {
+        re.sub(r"classifier\.\d", lambda match: names[match[0]], name): (
+            tensor.reshape(shapes[name]) if name in shapes else tensor
+        )
+        for name, tensor in tensors.items()
+    }
+
+
+@pytest.mark.parametrize(("names", "kind"), [("torchvision", ".pth"), ("timm", ".safetensors")])
+def test_whole_file_with_batch_norm(names: str, kind: str, tmp_path: Path) -> None:
+    whole = vgg11("vgg11_bn")
+    whole["classifier.0.weight"] = torch.arange(4096 * 25088, dtype=torch.float32).reshape(4096, 25088)
+    content = as_timm(whole) if names == "timm" else dict(whole)
+    counted = [name.replace("running_var", "num_batches_tracked") for name in whole if "running_var" in name]
+    file = saved(content | {name: torch.tensor(7) for name in counted}, tmp_path / f"mine{kind}")
+    obtained = obtain(Request("vgg11_bn", ("file",), file, None, 0), tmp_path)
+    assert set(obtained.origins.values()) == {"file"}
+    assert obtained.mean == sources.TORCHVISION[0]
+    assert set(obtained.tensors) == set(whole)
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(obtained.tensors[name], tensor.numpy())
+
+
+def test_convolutional_part_with_batch_norm_is_preprocessed_as_torchvisions(tmp_path: Path) -> None:
+    part = {name: tensor for name, tensor in vgg11("vgg11_bn").items() if name.startswith("features")}
+    file = saved(part, tmp_path / "part.safetensors")
+    obtained = obtain(Request("vgg11_bn", ("file",), file, None, 3), tmp_path)
+    assert obtained.origins["fc6"] == "untrained"
+    assert (obtained.mean, obtained.std) == sources.TORCHVISION
+    with pytest.raises(BadInput, match=r"features\.1\.\w+ is not a parameter of vgg11$"):
+        obtain(Request("vgg11", ("file",), file, None, 3), tmp_path)
+
+
+def test_fingerprint_covers_every_tensor_of_a_step(tmp_path: Path) -> None:
+    for network, names in (
+        ("vgg11", ["features.0.weight", "features.0.bias"]),
+        (
+            "vgg11_bn",
+            [
+                "features.0.weight",
+                "features.0.bias",
+                "features.1.weight",
+                "features.1.bias",
+                "features.1.running_mean",
+                "features.1.running_var",
+            ],
+        ),
+    ):
+        path, other = prefix(network, "conv1_1"), prefix(network, "conv2_1")
+        known = {name: str(number) for number, name in enumerate(tensor_shapes(network))}
+        fingerprint = Weights(tmp_path, {"tensors": known}).fingerprint(path)
+        # As it was before batch norm came: blocks of activations stay in the cache
+        digests = json.dumps({name: known[name] for name in names}, sort_keys=True)
+        assert fingerprint == hashlib.sha256(digests.encode()).hexdigest()
+        for name in names:
+            assert Weights(tmp_path, {"tensors": known | {name: "x"}}).fingerprint(path) != fingerprint
+        assert Weights(tmp_path, {"tensors": known}).fingerprint(other) != fingerprint
+
+
 @pytest.mark.parametrize("classifier", ["absent", "nan"])
 def test_convolutional_part_is_completed_and_labelled(classifier: str, tmp_path: Path) -> None:
     tensors = {name: tensor for name, tensor in vgg11().items() if name.startswith("features")}
@@ -217,6 +292,23 @@ def test_initialisation_is_he_normal_and_seeded() -> None:
     assert not np.array_equal(
         initialise("vgg11", 6, only[:1])["features.0.weight"], drawn["features.0.weight"]
     )
+
+
+def test_batch_norm_starts_as_torchvisions() -> None:
+    drawn = initialise("vgg11_bn", 0, list(prefix("vgg11_bn", "conv2_1")))
+    fresh = torch.nn.BatchNorm2d(128).state_dict()
+    for kind in ("weight", "bias", "running_mean", "running_var"):
+        np.testing.assert_array_equal(drawn[f"features.5.{kind}"], fresh[kind].numpy())
+    plain = initialise("vgg11", 0, list(prefix("vgg11", "conv2_1")))
+    np.testing.assert_array_equal(drawn["features.4.weight"], plain["features.3.weight"])
+
+
+def test_negative_variance_is_named() -> None:
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes("vgg11_bn").items()}
+    check_tensors(zeros, "vgg11_bn", "mine.pth")
+    zeros["features.5.running_var"] = np.full(128, -1e-9, np.float32)
+    with pytest.raises(BadInput, match=r"features\.5\.running_var holds negative variances"):
+        check_tensors(zeros, "vgg11_bn", "mine.pth")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_committed_parameters_are_the_contract() -> None:
         ("dataset.test_fraction=0.9", "should leave images for train"),
         ("dataset.test_fraction=1", "dataset.test_fraction: input should be less than 1 (received 1)"),
         ("weights.sources=[file]", "weights.file should name one"),
-        ("weights.network=resnet50", "'vgg11', 'vgg13', 'vgg16' or 'vgg19' (received 'resnet50')"),
+        ("weights.network=resnet50", "'vgg16_bn' or 'vgg19_bn' (received 'resnet50')"),
         ("weights.sha256=abc", "weights.sha256"),
         ("finetune.modes=[half]", "'full' (received 'half')"),
         ("finetune.learning_rate=-1", "greater than 0 (received -1)"),
