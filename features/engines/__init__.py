@@ -1,10 +1,10 @@
 """Engines run a prefix of the network over a batch of images.
 
-    engine = create(choose("auto", "auto", "auto", size), layers, weights, preprocessing)
+    engine = create(choose("auto", "auto", "auto"), layers, weights, preprocessing)
     rows = engine.run(batch)["fc7"]
     for rows in engine.stream(batches): ...      # in order; a GPU has several in flight
 
-`auto` is a fixed rule of device and image size, never a timing: a timing could
+`auto` is a fixed rule of the device, never a timing: a timing could
 fall the other way tomorrow, flip the fingerprint and recompute everything.
 """
 
@@ -49,14 +49,14 @@ class Engine(Protocol):
     Attributes
     ----------
     batch : int
-        Images per call, always: shorter batches are padded with zeros, so that
-        an image's numbers do not depend on where it stands.
+        Images per call, at most. Where an image's numbers would depend on how many
+        there are, the engine adds images of zeros.
     """
 
     batch: int
 
     def run(self, images: NDArray[np.uint8]) -> Rows:
-        """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width)."""
+        """Map (n, H, W, 3) uint8 to, per layer name, (n, width)."""
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
         """Run batch after batch, in order; may take some batches before it gives the first rows."""
@@ -141,6 +141,13 @@ def _device(name: str) -> str:
 def batch_size(size: Size) -> int:
     """Images per forward: bounds the first convolutions' activations to about 0.6 GB in fp32."""
     return 64 if size[0] * size[1] <= 112 * 112 else 16
+
+
+def padded(images: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
+    """Add images of zeros to (n, H, W, 3) up to `batch`."""
+    if len(images) == batch:
+        return images
+    return np.concatenate([images, np.zeros((batch - len(images), *images.shape[1:]), np.uint8)])
 
 
 def create(

@@ -28,7 +28,7 @@ import torch._dynamo.config
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.engines import Rows
+from features.engines import Rows, padded
 from features.engines.pytorch import DTYPES, TappedNetwork
 from features.errors import BadInput
 from features.images import Preprocessing
@@ -96,15 +96,20 @@ class CudaEngine:
         self._compile(compiled, np.zeros((self.batch, *preprocessing.size, 3), np.uint8))
 
     def run(self, images: NDArray[np.uint8]) -> Rows:
-        """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width)."""
+        """Map (n, H, W, 3) uint8, n at most `batch`, to, per layer name, (n, width)."""
         return next(self.stream([images]))
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
         """Run batch after batch, in order, `AHEAD` of them in advance."""
-        return pipelined(self._submit, landed, batches, AHEAD)
+        counts: deque[int] = deque()  # of images that are not padding
 
-    def _submit(self, images: NDArray[np.uint8]) -> list[Flight]:
-        return self.start(torch.from_numpy(images).pin_memory())
+        def submit(images: NDArray[np.uint8]) -> list[Flight]:
+            counts.append(len(images))
+            return self.start(torch.from_numpy(padded(images, self.batch)).pin_memory())
+
+        for rows in pipelined(submit, landed, batches, AHEAD):
+            count = counts.popleft()
+            yield {name: values[:count] for name, values in rows.items()}
 
     @torch.inference_mode()
     def _start(self, staged: Tensor) -> Flight:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.engines import Rows, batch_size
+from features.engines import Rows, batch_size, padded
 from features.images import Preprocessing
 from features.modules import build
 from features.network import Layer
@@ -34,9 +34,9 @@ class TorchEngine:
 
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> Rows:
-        """Map (batch, H, W, 3) uint8 to, per layer name, (batch, width) float32."""
-        rows = self.network(torch.from_numpy(images).to(self.device))
-        return {name: values.float().cpu().numpy() for name, values in rows.items()}
+        """Map (n, H, W, 3) uint8, n at most `batch`, to, per layer name, (n, width) float32."""
+        rows = self.network(torch.from_numpy(padded(images, self.batch)).to(self.device))
+        return {name: values[: len(images)].float().cpu().numpy() for name, values in rows.items()}
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
         """Run batch after batch, in order."""
