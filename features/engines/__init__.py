@@ -27,15 +27,14 @@ REVISIONS = {"torch": 1, "winograd": 1, "pillow": 1}
 
 
 # How far an activation may be from float64 torchvision's, as a share of the layer's largest value.
-# Some 1.6 times the worst measured over all layers of the eight networks, 32 to 224 px, random weights
-# and batch norms fitted to the images. It is vgg19_bn's: each batch norm scales rounding up with the
-# signal. Without batch norm the worst are MEASURED.
+# Some 1.6 times the worst measured in any layer of the eight networks at 32 and 64 px, on photographs,
+# with random weights and batch norms fitted to the images. It is vgg19_bn's: behind each batch norm,
+# rounding is a larger share of what is left. Without batch norm: 6e-6, fp16 1.3e-3, bf16 1.2e-2.
 TOLERANCE = {
     "torch-fp32": 2.5e-5,
     "torch-fp16": 2.5e-2,
     "torch-bf16": 0.25,
-    "ncnn-fp32": 5e-5,
-    "winograd-fp32": 5e-5,
+    "winograd-fp32": 6e-5,
 }
 
 

@@ -149,7 +149,7 @@ def test_reduced_precision_is_close(weights: Weights) -> None:
     engine = create(Choice("torch", "cpu", "bf16", ""), [layer], weights, preprocessing)
     rows = engine.run(images)["pool5"][:2]
     want = expected(layer, reference(weights, images))
-    assert np.abs(rows - want).max() / np.abs(want).max() < tolerance("torch-bf16/1")
+    assert np.abs(rows - want).max() / np.abs(want).max() < 0.05  # bf16 has 8 bits, over 13 layers
     assert rows.dtype == np.float32
 
 
