@@ -132,8 +132,9 @@ class CudaEngine:
 
     def _compile(self, folder: Path | None, example: NDArray[np.uint8]) -> None:
         """Compile now, so that a failure is said before the first image; without, it is only slower."""
-        if folder:  # read by torch when it compiles; its own default is emptied at every start of the machine
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+        # Read at every compilation; importing torch's compiler has set it to a folder that restarts empty
+        if folder:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
         plain = list(self.network.segments)
         try:
             with warnings.catch_warnings():
@@ -179,7 +180,7 @@ def pinned(like: Tensor) -> Tensor:
 
 
 def landed(flights: Sequence[Flight]) -> Rows:
-    """Wait for the parts of one batch; returns their rows, one below the other."""
+    """Wait for the parts of one batch, which is where a forward's time shows; returns the rows of all."""
     for flight in flights:
         flight.done.synchronize()
     if len(flights) == 1:

@@ -6,6 +6,7 @@ make gpu-check                                  # what only a GPU can, with what
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from features.engines import Choice, choose, create, cuda, tolerance
 from features.engines.cuda import CudaEngine, Halving, batch_size, landed, pipelined
 from features.engines.pytorch import TappedNetwork
 from features.errors import BadInput
 from features.images import Preprocessing
+from features.modules import AdaptivePool
 from features.network import Layer, parse_layer, steps
 from features.sources import Request, obtain, write
 from features.weights import Weights
@@ -223,11 +227,15 @@ def cuda_engine(
 
 
 @pytest.mark.usefixtures("imitated")
-def test_cuda_engine_on_imitated_streams(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_engine_on_imitated_streams(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/torch's own")
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)
     images = random_images(12)
     for precision, dtype in (("fp32", np.float32), ("bf16", np.float32), ("fp16", np.float16)):
-        engine = cuda_engine(weights, precision)
+        engine = cuda_engine(weights, precision, folder=tmp_path)
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
         assert engine.batch == 4
         streamed = list(engine.stream(iter([images[:4], images[4:8], images[8:]])))
         plain = TappedNetwork(layers_of(*NAMES), weights, device="cpu", precision=precision)
@@ -284,6 +292,27 @@ def test_full_precision_lasts_as_long_as_its_context() -> None:
     finally:
         torch.set_float32_matmul_precision("highest")
     assert state() == before
+
+
+class Devices(TorchDispatchMode):
+    """Notes where every tensor is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.seen.add(made.device.type)
+        return made
+
+
+def test_pooling_makes_nothing_on_the_host() -> None:
+    with FakeTensorMode(), Devices() as devices:  # shapes and devices, without a device
+        pooled = AdaptivePool()(torch.empty(2, 8, 3, 4, device="cuda"))
+    assert pooled.shape == (2, 8, 7, 7)
+    assert devices.seen == {"cuda"}
 
 
 @pytest.fixture
