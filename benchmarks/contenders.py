@@ -156,7 +156,7 @@ def file_name(layer: str) -> str:
 CONTENDERS = {
     "penultimate": penultimate,
     "pytorch": pytorch,
-    "compiled": compiled,
+    "compile": compiled,
     "thingsvision": thingsvision,
 }
 
