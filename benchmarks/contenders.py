@@ -49,7 +49,7 @@ def penultimate(
     opened = Weights.open(weights)
     layers = [parse_layer(name, "vgg16") for name in LAYERS]
     preprocessing = Preprocessing((side, side), True, *opened.normalisation)
-    choice = choose("auto", "cpu", "fp32", (side, side))
+    choice = choose("auto", "cpu", "fp32")
     engine = create(choice, layers, opened, preprocessing)
     engine.run(np.zeros((engine.batch, side, side, 3), np.uint8))
     features.extract.create = lambda *arguments: engine  # loaded before the clock starts, as the others' are

@@ -253,7 +253,7 @@ def main() -> None:
             f"{max(rates.values()):.0f} / {work:.2f} = {most:.1f} img/s at most",
             flush=True,
         )
-        choice = choose("auto", "cpu", "fp32", (side, side))
+        choice = choose("auto", "cpu", "fp32")
         ours, theirs = convolutions(choice, weights, side)
         print(
             f"convolutions alone: {choice.name} {ours:.1f} img/s, torchvision {theirs:.1f}: "

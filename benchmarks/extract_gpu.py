@@ -216,7 +216,7 @@ class Contender:
     def of(cls, weights: Weights, precision: str, side: int, crop: bool, folder: Path) -> "Contender":
         """Compile it; `folder` keeps the kernels."""
         preprocessing = Preprocessing((side, side), crop, *weights.normalisation)
-        choice = choose("auto", "cuda", precision, preprocessing.size)
+        choice = choose("auto", "cuda", precision)
         layers = [parse_layer(name, "vgg16") for name in LAYERS]
         engine = CudaEngine(
             layers, weights, preprocessing, device=choice.device, precision=choice.precision, compiled=folder

@@ -37,7 +37,7 @@ def rows_of(pixels: np.ndarray, names: Sequence[str], precision: str, device: st
     """Rows of (n, H, W, 3) uint8 at the named layers, (n, width) each."""
     preprocessing = Preprocessing(pixels.shape[1:3], False, *weights.normalisation)
     layers = [parse_layer(name, "vgg16") for name in names]
-    engine = create(choose("torch", device, precision, preprocessing.size), layers, weights, preprocessing)
+    engine = create(choose("torch", device, precision), layers, weights, preprocessing)
     padded = np.zeros((-(-len(pixels) // engine.batch) * engine.batch, *pixels.shape[1:]), np.uint8)
     padded[: len(pixels)] = pixels
     parts = list(engine.stream(padded[i : i + engine.batch] for i in range(0, len(padded), engine.batch)))

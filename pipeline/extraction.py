@@ -64,7 +64,7 @@ def extraction(
     opened = project.read_weights()
     images = source(project.settings.dataset.name, project.dataset_root)
     preprocessing = Preprocessing(project.image_size, images.crop, *opened.normalisation)
-    choice = choose(settings.engine, project.settings.device, settings.precision, project.image_size)
+    choice = choose(settings.engine, project.settings.device, settings.precision)
     return Extraction(
         manifest, images, layers, views or names(settings.views), opened, preprocessing, choice,
         settings.dtype, project.cache_root,

@@ -87,7 +87,7 @@ def is_current(numerics: str) -> bool:
     return revision == str(REVISIONS.get(engine.partition("-")[0]))
 
 
-def choose(engine: str, device: str, precision: str, size: Size) -> Choice:
+def choose(engine: str, device: str, precision: str) -> Choice:
     """Resolve `auto` for engine, device and precision; BadInput for what cannot be had together."""
     device = _device(device)
     precision = _precision(precision, "cpu" if engine == "winograd" else device)

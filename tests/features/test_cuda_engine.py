@@ -181,16 +181,16 @@ def test_batch_is_bounded_by_activations_and_rows() -> None:
 
 
 def test_auto_precision_is_a_rule_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose("auto", "cpu", "auto", (32, 32)).precision == "fp32"
-    assert choose("torch", "cpu", "auto", (224, 224)).numerics == "torch-fp32/1"
+    assert choose("auto", "cpu", "auto").precision == "fp32"
+    assert choose("torch", "cpu", "auto").numerics == "torch-fp32/1"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    chosen = choose("auto", "auto", "auto", (224, 224))
+    chosen = choose("auto", "auto", "auto")
     assert (chosen.name, chosen.device, chosen.precision) == ("torch", "cuda:0", "fp16")
-    chosen = choose("auto", "cuda:1", "fp32", (32, 32))
+    chosen = choose("auto", "cuda:1", "fp32")
     assert (chosen.device, chosen.numerics) == ("cuda:1", "torch-fp32/1")
     if importlib.util.find_spec("numba"):
-        assert choose("winograd", "auto", "auto", (224, 224)).numerics == "winograd-fp32/1"
+        assert choose("winograd", "auto", "auto").numerics == "winograd-fp32/1"
 
 
 class Imitation:

@@ -155,23 +155,23 @@ def test_reduced_precision_is_close(weights: Weights) -> None:
 
 def test_auto_is_a_rule_of_the_device() -> None:
     pytest.importorskip("numba")
-    assert choose("auto", "cpu", "fp32", (32, 32)).numerics == "winograd-fp32/1"
-    assert choose("auto", "cpu", "bf16", (224, 224)).numerics == "torch-bf16/1"
-    assert choose("torch", "cpu", "fp32", (224, 224)).name == "torch"
+    assert choose("auto", "cpu", "fp32").numerics == "winograd-fp32/1"
+    assert choose("auto", "cpu", "bf16").numerics == "torch-bf16/1"
+    assert choose("torch", "cpu", "fp32").name == "torch"
 
 
 def test_every_choice_states_its_tolerance() -> None:
     for precision in ("fp32", "fp16", "bf16"):
-        assert tolerance(choose("torch", "cpu", precision, (64, 64)).numerics) > 0
+        assert tolerance(choose("torch", "cpu", precision).numerics) > 0
     pytest.importorskip("numba")
-    assert tolerance(choose("winograd", "cpu", "fp32", (64, 64)).numerics) > 0
+    assert tolerance(choose("winograd", "cpu", "fp32").numerics) > 0
 
 
 def test_what_cannot_be_had_together_is_refused() -> None:
     with pytest.raises(BadInput, match="fp32 only"):
-        choose("winograd", "cpu", "bf16", (64, 64))
+        choose("winograd", "cpu", "bf16")
     with pytest.raises(BadInput, match="this machine has"):
-        choose("auto", "cuda:99", "fp32", (64, 64))
+        choose("auto", "cuda:99", "fp32")
 
 
 def test_weights_file_changed_after_the_fact_is_refused(weights: Weights, tmp_path: Path) -> None:
