@@ -9,6 +9,8 @@ row and column before, and behind at least as much as the last tile overhangs. E
 is computed alone, so an image's numbers depend neither on the batch nor on the threads.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -31,6 +33,15 @@ Plane = NDArray[np.float32]
 
 _FLOAT32 = 4  # bytes
 _FIRST = 2 * CHUNK  # terms of the first convolution: 27, the bias as a 28th, zeros
+
+
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile when first called, without Python's lock, and keep the code where there is a place for it."""
+    try:
+        compiled: Callable[..., None] = njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither this folder nor the user's can be written to
+        compiled = njit(nogil=True)(function)
+    return compiled
 
 
 def plane(images: int, height: int, width: int, channels: int) -> Plane:
@@ -67,7 +78,7 @@ def arranged(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[
     return np.ascontiguousarray(terms.reshape(_FIRST, outputs // COLUMNS, COLUMNS).swapaxes(0, 1))
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def convolve(x, y, weights, bias, floor, height, width, pooled, start, stop, work):  # type: ignore[no-untyped-def]
     """Compute the outputs of tiles `start` to `stop`, numbered row by row and image by image.
 
@@ -137,7 +148,7 @@ def convolve(x, y, weights, bias, floor, height, width, pooled, start, stop, wor
                     y[image, top + r + 1, left + s + 1] = edge[r, s]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def convolve_first(images, y, table, weights, floor, image, start, stop):  # type: ignore[no-untyped-def]
     """Compute rows `start` to `stop` of the first convolution of one image, directly.
 
@@ -178,7 +189,7 @@ def convolve_first(images, y, table, weights, floor, image, start, stop):  # typ
                         y[image, start + r + 1, first + pixel + 1, c] = floor
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def pool(x, y, height, width, image):  # type: ignore[no-untyped-def]
     """Take the 2 × 2 maxima of one image's (height, width); odd last rows and columns are dropped."""
     for r in range(height // 2):
