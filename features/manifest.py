@@ -69,9 +69,19 @@ class Manifest:
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
     @cached_property
-    def keys(self) -> list[bytes]:
-        """The images' digests, 32 bytes each."""
-        return [bytes.fromhex(row.sha256) for row in self.rows]
+    def keys(self) -> NDArray[np.uint8]:
+        """The images' sha256, (n_images, 32) uint8."""
+        return np.frombuffer(bytes.fromhex("".join(row.sha256 for row in self.rows)), np.uint8).reshape(
+            -1, 32
+        )
+
+    @property
+    def is_copy(self) -> NDArray[np.bool_]:
+        """Which rows' image stands in an earlier row, too, (n_images,)."""
+        first = np.unique(self.keys.view("S32"), return_index=True)[1]
+        copies = np.ones(len(self), np.bool_)
+        copies[first] = False
+        return copies
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def _write_coordinates(group: zarr.Group, manifest: Manifest) -> None:
         "id": (np.frombuffer(padded, np.uint8).reshape(-1, longest), ("image", "byte")),
         "label": (manifest.labels, ("image",)),
         "split": (manifest.splits, ("image",)),
-        "sha256": (np.frombuffer(b"".join(manifest.keys), np.uint8).reshape(-1, 32), ("image", "digest")),
+        "sha256": (manifest.keys, ("image", "digest")),
     }
     for name, (values, dimensions) in columns.items():
         _create(group, name, values.shape, str(values.dtype), dimensions)[...] = values

@@ -80,13 +80,12 @@ def _differences(opened: FeatureStore, manifest: Manifest) -> list[str]:
     found = []
     if opened.attributes["manifest"] != manifest.digest:
         found.append(f"{opened.path} is of another manifest")
-    keys = np.frombuffer(b"".join(manifest.keys), np.uint8).reshape(-1, 32)
     splits = np.asarray(opened.array("split")[:])
     same = {
         "id": np.array([a == row.id for a, row in zip(opened.ids, manifest.rows, strict=True)]),
         "label": opened.labels == manifest.labels,
         "split": splits == manifest.splits,
-        "sha256": (opened.keys == keys).all(axis=1),
+        "sha256": (opened.keys == manifest.keys).all(axis=1),
     }
     for name, equal in same.items():
         if not equal.all():
@@ -120,7 +119,7 @@ def check_rows(store: Path, extraction: Extraction, layer: Layer, numbers: NDArr
     views = len(extraction.views)
     opened = FeatureStore.open(store)
     stored = opened.rows(numbers).reshape(len(numbers) * views, -1)
-    grid = [int(number) * views + view for number in numbers for view in range(views)]
+    grid = (numbers[:, None] * views + np.arange(views)).ravel()
     parts = [computed.rows[layer.name] for computed in extraction.compute(grid, [layer])]
     fresh = np.concatenate(parts)
     spacing = np.spacing(np.abs(fresh).astype(extraction.dtype)).astype(np.float32)

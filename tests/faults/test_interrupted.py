@@ -69,17 +69,17 @@ def test_thirty_kills(prepared: Project, tmp_path: Path) -> None:
 
 def test_finished_blocks_are_not_computed_again(prepared: Project, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Killed after its first block, an extraction computes the rest only."""
-    monkeypatch.setattr("features.extract.BLOCK_IMAGES", 16)
+    monkeypatch.setattr("features.forward.BLOCK_IMAGES", 16)
     monkeypatch.setattr("features.engines.pytorch.batch_size", lambda size: 16)
 
     class Stopped(Exception):
         pass
 
-    def stop(self, layer, computed, have, *, kept=[]):  # type: ignore[no-untyped-def]  # noqa: B006
+    def stop(self, layer, computed, *, kept=[]):  # type: ignore[no-untyped-def]  # noqa: B006
         if len(kept) == len(prepared.layers):
             raise Stopped
         kept.append(layer.name)
-        keep(self, layer, computed, have)
+        keep(self, layer, computed)
 
     from features.extract import Extraction  # noqa: PLC0415 - patched below
 

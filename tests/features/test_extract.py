@@ -177,7 +177,7 @@ def test_the_same_bytes_whatever_the_size_of_blocks_and_the_number_of_workers(
     want = bytes_of(prepared.features)
     for number, (images, workers) in enumerate(((64, 1), (1, 3))):
         monkeypatch.setenv("PENULTIMATE_CACHE", str(tmp_path / f"cache {number}"))
-        monkeypatch.setattr("features.extract.BLOCK_IMAGES", images)
+        monkeypatch.setattr("features.forward.BLOCK_IMAGES", images)
         monkeypatch.setattr("features.batches.DECODERS", workers)
         monkeypatch.setattr("features.batches.AHEAD", workers)
         for layer in prepared.layers:
