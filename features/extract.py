@@ -11,6 +11,7 @@ in the cache for every layer and view asked does not meet the network.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,8 @@ from features.errors import BadInput
 from features.forward import Computed, forward
 from features.images import ImageSource, Preprocessing
 from features.manifest import Manifest
-from features.network import Layer
+from features.network import Layer, gflops
+from features.profile import Stopwatch
 from features.progress import Progress
 from features.views import words
 from features.weights import Weights
@@ -45,6 +47,8 @@ class Report:
         Images of which at least one view was not in the cache.
     passes : int
         Views of images that went through the network.
+    gflop : float
+        Operations of these passes as direct convolutions, in 1e9 (see `features.network.gflops`).
     seconds : float
         Wall time of decoding and forward passes.
     """
@@ -52,6 +56,7 @@ class Report:
     images: int
     run_through_network: int
     passes: int
+    gflop: float
     seconds: float
 
 
@@ -68,6 +73,7 @@ class Extraction:
     choice: Choice
     dtype: str
     cache_root: Path
+    watch: Stopwatch = field(init=False, default_factory=Stopwatch, compare=False)  # of all that follows
     blocks: dict[tuple[str, str], Blocks] = field(init=False)  # by layer and view
     # What the cache has, by layer and view: looked up once, and again where blocks came or went
     _found: dict[tuple[str, str], Places] = field(init=False, default_factory=dict, repr=False)
@@ -119,23 +125,42 @@ class Extraction:
         """
         todo = self._missing()
         if not len(todo):
-            return Report(len(self.manifest), 0, 0, 0.0)
+            return Report(len(self.manifest), 0, 0, 0.0, 0.0)
         incomplete = [
             layer
             for layer in self.layers
             if any(self.found(layer, view).missing.any() for view in self.views)
         ]
         started = time.monotonic()
-        with Progress("extract", len(todo), "images" if len(self.views) == 1 else "views") as progress:
-            for computed in self.compute(todo, incomplete):
-                for layer in incomplete:
-                    self._keep(layer, computed)
+        with (
+            Progress("extract", len(todo), "images" if len(self.views) == 1 else "views") as progress,
+            ThreadPoolExecutor(1) as writer,  # what was computed is written, whatever happens meanwhile
+        ):
+
+            def keep(computed: Computed) -> None:
+                with self.watch("write"):
+                    for layer in incomplete:
+                        self._keep(layer, computed)
                 progress.advance(len(computed.numbers))
+
+            written = writer.submit(lambda: None)  # the round before; there is none yet
+            for computed in self.compute(todo, incomplete):
+                with self.watch("blocked"):
+                    written.result()
+                written = writer.submit(keep, computed)
+            with self.watch("blocked"):
+                written.result()
         self._found.clear()
-        network = any(layer.steps for layer in incomplete)  # the layer `pixels` alone needs none
-        images = len(np.unique(todo // len(self.views))) if network else 0
-        passes = len(todo) if network else 0
-        return Report(len(self.manifest), images, passes, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        deepest = max((layer.steps for layer in incomplete), key=len)
+        passes = todo if deepest else todo[:0]  # the layer `pixels` alone needs no network
+        return Report(
+            images=len(self.manifest),
+            run_through_network=len(np.unique(passes // len(self.views))),
+            passes=len(passes),
+            gflop=gflops(deepest, self.preprocessing.size) * len(passes),
+            seconds=seconds,
+        )
 
     def _missing(self) -> NDArray[np.intp]:
         """Positions to compute, ascending; an image that stands in several rows is computed once."""
@@ -149,8 +174,9 @@ class Extraction:
     def compute(self, numbers: Numbers, layers: Sequence[Layer]) -> Iterator[Computed]:
         """Run views of images through the network, whatever the cache holds (see `features.forward`)."""
         network = [layer for layer in layers if layer.steps]
-        engine = create(self.choice, network, self.weights, self.preprocessing) if network else None
-        decoder = Decoder(self.manifest, self.source, self.preprocessing, self.views)
+        with self.watch("load"):
+            engine = create(self.choice, network, self.weights, self.preprocessing) if network else None
+        decoder = Decoder(self.manifest, self.source, self.preprocessing, self.views, self.watch)
         return forward(engine, decoder, numbers, layers)
 
     def _keep(self, layer: Layer, computed: Computed) -> None:
@@ -214,9 +240,10 @@ class Extraction:
         self, layer: Layer, folder: Path, scratch: Path, parameters: Mapping[str, Any], *, reuse: bool = True
     ) -> None:
         """Write the layer's store into `folder` (see `features.assemble`)."""
-        from features.assemble import assemble  # noqa: PLC0415 - zarr: the first image need not wait for it
+        with self.watch("publish"):
+            from features.assemble import assemble  # noqa: PLC0415 - zarr: no image has to wait for it
 
-        assemble(self, layer, folder, scratch, parameters, reuse=reuse)
+            assemble(self, layer, folder, scratch, parameters, reuse=reuse)
 
 
 def provenance(choice: Choice) -> dict[str, Any]:

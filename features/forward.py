@@ -45,12 +45,17 @@ class Computed:
 def forward(
     engine: Engine | None, decoder: Decoder, numbers: Numbers, layers: Sequence[Layer]
 ) -> Iterator[Computed]:
-    """Run views of images, given as ascending positions in the grid; `pixels` alone needs no engine."""
+    """Run views of images, given as ascending positions in the grid; `pixels` alone needs no engine.
+
+    The decoder's stopwatch counts `waiting` for images, and the rest as `forward`.
+    """
+    watch = decoder.watch
     batch = engine.batch if engine else BLOCK_IMAGES
     widest = max(layer.width(decoder.preprocessing.size) for layer in layers)
     rounds = _rounds(np.asarray(numbers, np.intp), len(decoder.views), widest, batch)
     batches = (part[i : i + batch] for part in rounds for i in range(0, len(part), batch))
-    stream = _stream(engine, decoder.batches(batches, batch), layers)
+    decoded = watch.each("waiting", decoder.batches(batches, batch))
+    stream = watch.each("forward", _stream(engine, decoded, layers))
     for part in rounds:
         begun = time.monotonic()
         parts = [next(stream) for _ in range(0, len(part), batch)]

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from features import digests
+from features.cores import cores
 from features.digests import Recorded
 from features.errors import BadInput
 from features.files import remove, sha256_file, written_aside
@@ -194,7 +195,7 @@ def _write_shards(
         return name, write_shard(file, parts, tuple(chunk), layout.shard // layout.chunk)
 
     with (
-        ThreadPoolExecutor((os.cpu_count() or 1) + WAITING) as pool,
+        ThreadPoolExecutor(cores() + WAITING) as pool,
         Progress(f"publish {target.stem}", n, "images") as progress,
     ):
         records = {}
