@@ -143,19 +143,21 @@ def weights(project: "Project") -> None:
 @click.option(
     "--layer", "names", multiple=True, help="A layer to make current; repeatable.  [default: extract.layers]"
 )
+@click.option("--profile", is_flag=True, help="Show where the time went, and how fast this device can be.")
 @project_options
-def extract(project: "Project", names: tuple[str, ...]) -> None:
+def extract(project: "Project", names: tuple[str, ...], profile: bool) -> None:
     """Run the network over images it has not met: artifacts/features/<layer>.zarr.
 
     \b
     python cli.py extract
     python cli.py extract --layer fc7 --layer conv5_3:avg
+    python cli.py extract --profile
     """
     from features.network import parse_layer
     from pipeline.extraction import extract
 
     network = project.settings.weights.network
-    extract(project, [parse_layer(name, network) for name in names] or project.layers)
+    extract(project, [parse_layer(name, network) for name in names] or project.layers, profile=profile)
 
 
 @main.command()

@@ -19,7 +19,8 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from features.engines import Choice
-from features.extract import BLOCK_IMAGES, Extraction
+from features.extract import Extraction
+from features.forward import BLOCK_IMAGES
 from features.images import ImageArrays, Preprocessing
 from features.manifest import Manifest, Row
 from features.network import parse_layer, steps

@@ -3,16 +3,21 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.cores import cores
 from features.images import ImageSource, Preprocessing
 from features.manifest import Manifest
+from features.profile import Stopwatch
 
 AHEAD = 2  # batches beyond the one in use: memory stays flat
-DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
+# Threads: Pillow releases the interpreter's lock while it decodes and resizes, at most times. As many
+# on a CPU, where the network needs the cores: no thread decodes more for it, and all are done sooner.
+DECODERS = max(2, min(16, cores()))
 
 Pixels = NDArray[np.uint8]  # (n, H, W, 3)
 # Positions in the grid (image, view), row by row: with one view, the manifest's row numbers
@@ -27,30 +32,49 @@ class Decoder:
     source: ImageSource
     preprocessing: Preprocessing
     views: tuple[str, ...] = ("none",)
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
-    def batch(self, numbers: Numbers, padded_to: int = 0) -> Pixels:
-        """Decode `numbers` into (n, H, W, 3) uint8, padded with zero images to `padded_to`."""
-        pixels = np.zeros((max(len(numbers), padded_to), *self.preprocessing.size, 3), np.uint8)
-        decoded = None
-        for position, number in enumerate(numbers):
-            row = self.manifest.rows[number // len(self.views)]
-            if decoded is None or decoded[0] is not row:  # the views of an image follow one another
-                decoded = row, self.source.image(row.path, row.sha256)
-            view = self.views[number % len(self.views)]
-            pixels[position] = self.preprocessing.pixels(decoded[1], view, row.sha256)
-        return pixels
+    def batches(self, numbers: Iterable[Numbers]) -> Iterator[Pixels]:
+        """Decode several batches, in order, at most `AHEAD` in advance.
 
-    def batches(self, numbers: Iterable[Numbers], padded_to: int = 0) -> Iterator[Pixels]:
-        """Decode several batches on threads, in order, at most `AHEAD` in advance."""
+        Each is (n, H, W, 3) uint8. All threads decode parts of one batch, so that it is there soon.
+        """
         with ThreadPoolExecutor(DECODERS) as pool:
-            waiting: deque[Future[Pixels]] = deque()
+            waiting: deque[tuple[Pixels, list[Future[None]]]] = deque()
+
+            def first() -> Pixels:
+                pixels, parts = waiting.popleft()
+                for part in parts:
+                    part.result()
+                return pixels
+
             try:
                 for batch in numbers:
-                    waiting.append(pool.submit(self.batch, batch, padded_to))
+                    pixels = np.empty((len(batch), *self.preprocessing.size, 3), np.uint8)
+                    parts = [pool.submit(self._decode, pixels, *part) for part in self._parts(batch)]
+                    waiting.append((pixels, parts))
                     if len(waiting) > AHEAD:
-                        yield waiting.popleft().result()
+                        yield first()
                 while waiting:
-                    yield waiting.popleft().result()
+                    yield first()
             finally:
-                for future in waiting:
-                    future.cancel()
+                pool.shutdown(cancel_futures=True)
+
+    def _parts(self, batch: Numbers) -> Iterator[tuple[int, Numbers]]:
+        """Split a batch for the threads, each part with its start; the views of an image stay together."""
+        numbers = np.asarray(batch, np.intp)
+        images = np.flatnonzero(np.diff(numbers // len(self.views), prepend=-1))  # where each begins
+        starts = [int(part[0]) for part in np.array_split(images, DECODERS) if len(part)]
+        for start, stop in pairwise([*starts, len(numbers)]):
+            yield start, numbers[start:stop]
+
+    def _decode(self, pixels: Pixels, start: int, numbers: Numbers) -> None:
+        """Fill `pixels` from position `start` on."""
+        with self.watch("decode"):
+            before = -1
+            for position, number in enumerate(numbers, start):
+                row, view = divmod(int(number), len(self.views))
+                if row != before:  # the views of an image follow one another
+                    before, one = row, self.manifest.rows[row]
+                    image = self.source.image(one.path, one.sha256)
+                pixels[position] = self.preprocessing.pixels(image, self.views[view], one.sha256)

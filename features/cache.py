@@ -12,12 +12,11 @@ block is taken away and its images are computed again.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
-from operator import attrgetter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from features.immutable import Damaged, is_digest, reading, unseal
 
 KEY = 32  # bytes of an image's sha256
 BLOCK_CARD, RUN_CARD = "block.json", "card.json"
+Keys = NDArray[np.uint8]  # (n, 32): images' sha256
 THREADS = 4  # that hash: one core does 0.5 to 2 GB/s, a disk or the page cache more
 
 
@@ -54,11 +54,39 @@ def digests_in(folder: Path) -> list[Path]:
         return []
 
 
-class Place(NamedTuple):
-    """Where an image's activation stands: a block's folder and a row in it."""
+@dataclass(frozen=True)
+class Places:
+    """Where images' activations stand; indexing gives those of some.
 
-    block: Path
-    row: int
+    Attributes
+    ----------
+    blocks : list of Path
+        Folders of sound blocks.
+    block : (n,) int32
+        Per image, a position in `blocks`; -1 where none of them holds it.
+    row : (n,) int32
+        Per image, the row in its block.
+    """
+
+    blocks: list[Path]
+    block: NDArray[np.int32]
+    row: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def __getitem__(self, images: slice | NDArray[np.intp]) -> "Places":
+        return Places(self.blocks, self.block[images], self.row[images])
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Which images no sound block holds, (n,)."""
+        return self.block < 0
+
+    @property
+    def used(self) -> list[Path]:
+        """Blocks that serve at least one of the images."""
+        return [self.blocks[number] for number in np.unique(self.block[~self.missing])]
 
 
 class Blocks:
@@ -81,33 +109,32 @@ class Blocks:
         self.folder = activations(root) / self.fingerprint
         self._sound: set[Path] = set()  # blocks whose digests this process has checked
 
-    def index(self) -> dict[bytes, Place]:
-        """Find every image that has an activation here: digest of the image → place."""
-        return {
-            key: Place(block, row)
-            for block in digests_in(self.folder)
-            for row, key in enumerate(read_keys(block) or ())
-        }
+    def holding(self, keys: Keys) -> dict[Path, Keys]:
+        """Every block with one of these images, and its keys; none for those that are damaged.
 
-    def sound_index(self, wanted: Collection[bytes]) -> dict[bytes, Place]:
-        """The index of `wanted` images, after checking every block that holds one.
+        Damaged keys might hide a wanted image: such a block must not stay in the way.
+        """
+        asked, holding = np.unique(_words(keys)), {}
+        for block in digests_in(self.folder):
+            present = read_keys(block)
+            if present is None or len(_common(asked, present)[0]):
+                holding[block] = np.empty((0, KEY), np.uint8) if present is None else present
+        return holding
+
+    def find(self, keys: Keys) -> Places:
+        """Where each image stands, after checking every block that holds one.
 
         An image of a damaged block is served by another block that holds it, too.
         """
-        holding = {}
-        for block in digests_in(self.folder):
-            keys = read_keys(block)
-            # Damaged keys might hide a wanted image: such a block must not stay in the way
-            if keys is None or not set(keys).isdisjoint(wanted):
-                holding[block] = keys or []
-        sound, asked = self._check(list(holding)), set(wanted)
-        return {
-            key: Place(block, row)
-            for block, keys in holding.items()
-            if block in sound
-            for row, key in enumerate(keys)
-            if key in asked
-        }
+        asked, which = np.unique(_words(keys), return_inverse=True)
+        holding = self.holding(keys)
+        sound = self._check(list(holding))
+        blocks = [block for block in holding if block in sound]
+        block, row = np.full((2, len(asked)), -1, np.int32)
+        for number, path in enumerate(blocks):
+            at, rows = _common(asked, holding[path])
+            block[at], row[at] = number, rows
+        return Places(blocks, block[which], row[which])
 
     def check(self, block: Path) -> bool:
         """Compare a block with its digests; take a damaged one away and return False."""
@@ -130,12 +157,12 @@ class Blocks:
                         immutable.discard(self.root, block, flaw)
         return self._sound.intersection(blocks)
 
-    def write(self, keys: Sequence[bytes], rows: NDArray[Any], words: Mapping[str, Any]) -> None:
+    def write(self, keys: Keys, rows: NDArray[Any], words: Mapping[str, Any]) -> None:
         """Publish a block; nothing happens where a sound one of the same images is there.
 
         Parameters
         ----------
-        keys : sequence of 32-byte image digests, one per row
+        keys : (n, 32) uint8, the images' sha256
         rows : (n, width) array in the store's dtype
         words : `seconds` the block took, and provenance for people: weights, device, versions
 
@@ -144,9 +171,9 @@ class Blocks:
         ValueError
             Where keys and rows do not belong together.
         """
-        if rows.ndim != 2 or len(rows) != len(keys) or {len(key) for key in keys} != {KEY}:
-            raise ValueError(f"{len(keys)} keys of {KEY} bytes are needed for rows of shape {rows.shape}")
-        joined = b"".join(keys)
+        if rows.ndim != 2 or not len(rows) or keys.shape != (len(rows), KEY):
+            raise ValueError(f"keys of shape {keys.shape} do not belong to rows of shape {rows.shape}")
+        joined = keys.tobytes()
         block = self.folder / hashlib.sha256(joined).hexdigest()
         if block.exists() and self.check(block):
             return
@@ -167,16 +194,29 @@ def _save(path: Path, rows: NDArray[Any]) -> None:
         file.write(np.ascontiguousarray(rows).data)
 
 
-def read_keys(block: Path) -> list[bytes] | None:
-    """Read the digests of a block's images, in row order; None where they are missing or damaged."""
+def _words(keys: Keys) -> NDArray[np.bytes_]:
+    """One value per key, (n,): what can be sorted and compared."""
+    return np.ascontiguousarray(keys).view(f"S{KEY}").ravel()
+
+
+def _common(asked: NDArray[np.bytes_], keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find `keys` in the sorted `asked`: positions there, and positions in `keys`."""
+    words = _words(keys)
+    at = np.searchsorted(asked, words)
+    rows = np.flatnonzero(np.take(asked, at, mode="clip") == words) if len(asked) else np.empty(0, np.intp)
+    return at[rows], rows
+
+
+def read_keys(block: Path) -> Keys | None:
+    """Read the digests of a block's images, (n, 32); None where they are missing or damaged."""
     try:
         with reading("keys"):
             joined = (block / "keys").read_bytes()
     except Damaged:
         return None
-    if hashlib.sha256(joined).hexdigest() != block.name:
+    if hashlib.sha256(joined).hexdigest() != block.name or len(joined) % KEY:
         return None
-    return [joined[start : start + KEY] for start in range(0, len(joined), KEY)]
+    return np.frombuffer(joined, np.uint8).reshape(-1, KEY)
 
 
 def flaw(block: Path) -> str:
@@ -231,7 +271,7 @@ def _there(block: Path) -> Iterator[None]:
 
 
 def gather(
-    places: Sequence[Place],
+    places: Places,
     width: int,
     dtype: np.dtype[Any],
     opened: Callable[[Path], NDArray[Any]] = open_rows,
@@ -240,12 +280,11 @@ def gather(
 
     `opened` may remember blocks between calls.
     """
-    runs = [(block, [place.row for place in run]) for block, run in groupby(places, attrgetter("block"))]
+    runs = np.split(np.arange(len(places)), np.flatnonzero(np.diff(places.block)) + 1)
     # Neighbours in a block are not copied, as they mostly are where all was extracted at once
-    parts = [opened(block)[_slice(rows)] for block, rows in runs]
+    parts = [opened(places.blocks[places.block[run[0]]])[_slice(places.row[run])] for run in runs if len(run)]
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, width), dtype), *parts])
 
 
-def _slice(rows: list[int]) -> slice | list[int]:
-    first, stop = rows[0], rows[0] + len(rows)
-    return slice(first, stop) if rows == list(range(first, stop)) else rows
+def _slice(rows: NDArray[np.int32]) -> slice | NDArray[np.int32]:
+    return slice(rows[0], rows[-1] + 1) if (np.diff(rows) == 1).all() else rows

@@ -5,17 +5,15 @@
     report = extraction.fill()                      # the network meets the missing images, once
     extraction.publish(layers[0], folder, scratch, {})  # artifacts/features/fc7.zarr
 
-All missing layers are tapped in one forward pass. An image that is in the cache for
-every layer and view asked does not meet the network. Images and their views form a grid,
-numbered row by row: view v of image i is number i × views + v.
+All missing layers are tapped in one forward pass (`features.forward`). An image that is
+in the cache for every layer and view asked does not meet the network.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib.metadata import version
-from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import immutable
-from features.batches import Decoder, Pixels
-from features.cache import Blocks, Place, block_seconds, fingerprint, gather, open_rows
-from features.engines import REVISIONS, Choice, Engine, Rows, create
+from features.batches import Decoder, Numbers
+from features.cache import Blocks, Places, block_seconds, gather
+from features.engines import REVISIONS, Choice, create
 from features.errors import BadInput
-from features.images import ImageSource, Preprocessing, control_pixels
-from features.manifest import SPLITS, Manifest
+from features.forward import Computed, forward
+from features.images import ImageSource, Preprocessing
+from features.manifest import Manifest
 from features.network import Layer, gflops
+from features.profile import Stopwatch
 from features.progress import Progress
 from features.views import words
 from features.weights import Weights
 
 PIXELS_NUMERICS = f"pillow/{REVISIONS['pillow']}"  # of the layer that needs no engine
-BLOCK_IMAGES = 128  # at most this much work is lost to a kill
-OPEN_BLOCKS = 4  # at once while publishing; each takes a file descriptor, and memory once it is read
-BLOCK_BYTES = 256 << 20  # of the widest layer, in fp32: bounds memory for flattened early layers
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,8 @@ class Report:
         Images of which at least one view was not in the cache.
     passes : int
         Views of images that went through the network.
+    gflop : float
+        Operations of these passes as direct convolutions, in 1e9 (see `features.network.gflops`).
     seconds : float
         Wall time of decoding and forward passes.
     """
@@ -57,24 +56,7 @@ class Report:
     images: int
     run_through_network: int
     passes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Computed:
-    """What one round of batches gave.
-
-    Attributes
-    ----------
-    numbers : list of int
-        Positions in the grid (image, view).
-    rows : dict of layer name to (n, width) float32, or float16 (see `features.engines.Rows`)
-    seconds : float
-        Wall time of all of it, waiting for images included.
-    """
-
-    numbers: list[int]
-    rows: Rows
+    gflop: float
     seconds: float
 
 
@@ -91,7 +73,10 @@ class Extraction:
     choice: Choice
     dtype: str
     cache_root: Path
+    watch: Stopwatch = field(init=False, default_factory=Stopwatch, compare=False)  # of all that follows
     blocks: dict[tuple[str, str], Blocks] = field(init=False)  # by layer and view
+    # What the cache has, by layer and view: looked up once, and again where blocks came or went
+    _found: dict[tuple[str, str], Places] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         blocks = {
@@ -115,6 +100,20 @@ class Extraction:
             "numerics": self.choice.numerics if layer.steps else PIXELS_NUMERICS,
         }
 
+    def found(self, layer: Layer, view: str) -> Places:
+        """Where each manifest row's activation stands in a sound block, if it does."""
+        name = layer.name, view
+        if name not in self._found:
+            self._found[name] = self.blocks[name].find(self.manifest.keys)
+        return self._found[name]
+
+    def places(self, layer: Layer, view: str) -> Places:
+        """Where each manifest row's activation stands; BadInput where one is not in the cache."""
+        found = self.found(layer, view)
+        if found.missing.any():
+            raise BadInput(f"layer {layer.name} is not complete in the cache; run `extract` again")
+        return found
+
     def fill(self) -> Report:
         """Compute what is missing in the cache, block by block.
 
@@ -124,91 +123,75 @@ class Extraction:
             For an image that is gone or has changed, and for an activation that
             the store's dtype cannot hold; names it. Finished blocks are kept.
         """
-        wanted = set(self.manifest.keys)
-        have = {name: set(blocks.sound_index(wanted)) for name, blocks in self.blocks.items()}
-        todo = self._missing(have)
-        if not todo:
-            return Report(len(self.manifest), 0, 0, 0.0)
+        todo = self._missing()
+        if not len(todo):
+            return Report(len(self.manifest), 0, 0, 0.0, 0.0)
         incomplete = [
-            layer for layer in self.layers if any(not wanted <= have[layer.name, view] for view in self.views)
+            layer
+            for layer in self.layers
+            if any(self.found(layer, view).missing.any() for view in self.views)
         ]
         started = time.monotonic()
-        with Progress("extract", len(todo), "images" if len(self.views) == 1 else "views") as progress:
-            for computed in self.compute(todo, incomplete):
-                for layer in incomplete:
-                    self._keep(layer, computed, have)
+        with (
+            Progress("extract", len(todo), "images" if len(self.views) == 1 else "views") as progress,
+            ThreadPoolExecutor(1) as writer,  # what was computed is written, whatever happens meanwhile
+        ):
+
+            def keep(computed: Computed) -> None:
+                with self.watch("write"):
+                    for layer in incomplete:
+                        self._keep(layer, computed)
                 progress.advance(len(computed.numbers))
-        network = any(layer.steps for layer in incomplete)  # the layer `pixels` alone needs none
-        images = {number // len(self.views) for number in todo} if network else ()
-        passes = len(todo) if network else 0
-        return Report(len(self.manifest), len(images), passes, time.monotonic() - started)
 
-    def _missing(self, have: Mapping[tuple[str, str], set[bytes]]) -> list[int]:
-        """Positions to compute; an image that stands in several rows is computed once."""
-        first = {key: number for number, key in reversed(list(enumerate(self.manifest.keys)))}
-        missing = []
+            written = writer.submit(lambda: None)  # the round before; there is none yet
+            for computed in self.compute(todo, incomplete):
+                with self.watch("blocked"):
+                    written.result()
+                written = writer.submit(keep, computed)
+            with self.watch("blocked"):
+                written.result()
+        self._found.clear()
+        seconds = time.monotonic() - started
+        deepest = max((layer.steps for layer in incomplete), key=len)
+        passes = todo if deepest else todo[:0]  # the layer `pixels` alone needs no network
+        return Report(
+            images=len(self.manifest),
+            run_through_network=len(np.unique(passes // len(self.views))),
+            passes=len(passes),
+            gflop=gflops(deepest, self.preprocessing.size) * len(passes),
+            seconds=seconds,
+        )
+
+    def _missing(self) -> NDArray[np.intp]:
+        """Positions to compute, ascending; an image that stands in several rows is computed once."""
+        missing = np.zeros((len(self.manifest), len(self.views)), np.bool_)
         for position, view in enumerate(self.views):
-            present = set.intersection(*(have[layer.name, view] for layer in self.layers))
-            missing += [row * len(self.views) + position for key, row in first.items() if key not in present]
-        return sorted(missing)
+            for layer in self.layers:
+                missing[:, position] |= self.found(layer, view).missing
+        missing[self.manifest.is_copy] = False
+        return np.flatnonzero(missing)
 
-    def compute(self, numbers: Sequence[int], layers: Sequence[Layer]) -> Iterator[Computed]:
-        """Run views of images through the network, whatever the cache holds, in rounds of whole images."""
+    def compute(self, numbers: Numbers, layers: Sequence[Layer]) -> Iterator[Computed]:
+        """Run views of images through the network, whatever the cache holds (see `features.forward`)."""
         network = [layer for layer in layers if layer.steps]
         compiled = self.cache_root / "compiled"
-        engine = create(self.choice, network, self.weights, self.preprocessing, compiled) if network else None
-        batch = engine.batch if engine else BLOCK_IMAGES
-        rounds = self._rounds(numbers, layers, batch)
-        batches = [part[i : i + batch] for part in rounds for i in range(0, len(part), batch)]
-        decoder = Decoder(self.manifest, self.source, self.preprocessing, self.views)
-        forward = self._forward(engine, decoder.batches(batches, batch), layers)
-        for part in rounds:
-            begun = time.monotonic()
-            parts = [next(forward) for _ in range(0, len(part), batch)]
-            rows = {
-                layer.name: np.concatenate([rows[layer.name] for rows in parts])[: len(part)]
-                for layer in layers
-            }
-            yield Computed(part, rows, time.monotonic() - begun)
+        with self.watch("load"):
+            engine = (
+                create(self.choice, network, self.weights, self.preprocessing, compiled) if network else None
+            )
+        decoder = Decoder(self.manifest, self.source, self.preprocessing, self.views, self.watch)
+        return forward(engine, decoder, numbers, layers)
 
-    def _rounds(self, numbers: Sequence[int], layers: Sequence[Layer], batch: int) -> list[list[int]]:
-        """Split positions: the views of an image stay together, the widest layer stays in bounds."""
-        widest = max(layer.width(self.preprocessing.size) for layer in layers)
-        most = min(BLOCK_IMAGES * len(self.views), BLOCK_BYTES // (4 * widest)) // batch * batch or batch
-        images = max(1, most // len(self.views))
-        rounds: list[list[int]] = []
-        rows: set[int] = set()  # of the last round
-        for number in numbers:
-            row = number // len(self.views)
-            if not rounds or (row not in rows and len(rows) == images):
-                rounds.append([])
-                rows = set()
-            rounds[-1].append(number)
-            rows.add(row)
-        return rounds
-
-    def _forward(
-        self, engine: Engine | None, batches: Iterable[Pixels], layers: Sequence[Layer]
-    ) -> Iterator[Rows]:
-        batches, again = tee(batches)  # the engine may be some batches ahead
-        streamed: Iterable[Rows] = engine.stream(batches) if engine else ({} for _ in batches)
-        for rows, batch in zip(streamed, again, strict=True):
-            if any(layer.step == "pixels" for layer in layers):
-                rows["pixels"] = control_pixels(batch)
-            yield rows
-
-    def _keep(self, layer: Layer, computed: Computed, have: Mapping[tuple[str, str], set[bytes]]) -> None:
+    def _keep(self, layer: Layer, computed: Computed) -> None:
         """Write blocks of the rows that the cache does not have yet, one per view, in the store's dtype."""
         stored = self._stored(layer, computed)
-        row, position = np.divmod(np.array(computed.numbers), len(self.views))
-        keys = self.manifest.keys
+        row, position = np.divmod(computed.numbers, len(self.views))
         for number, view in enumerate(self.views):
-            present = have[layer.name, view]
-            new = [i for i in np.flatnonzero(position == number) if keys[row[i]] not in present]
-            if new:
+            new = np.flatnonzero((position == number) & self.found(layer, view).missing[row])
+            if len(new):
                 seconds = computed.seconds * len(new) / len(computed.numbers)
                 self.blocks[layer.name, view].write(
-                    [keys[row[i]] for i in new],
+                    self.manifest.keys[row[new]],
                     stored[new],
                     {"seconds": round(seconds, 3), "weights": self._weights_words(layer)}
                     | provenance(self.choice),
@@ -237,18 +220,9 @@ class Extraction:
             return label
         return f"{self.weights.network} from {self.weights.provenance['source']}, {label}"
 
-    def places(self, layer: Layer, view: str) -> list[Place]:
-        """Where each manifest row's activation stands; BadInput where one is not in the cache."""
-        index = self.blocks[layer.name, view].sound_index(set(self.manifest.keys))
-        try:
-            return [index[key] for key in self.manifest.keys]
-        except KeyError:
-            raise BadInput(f"layer {layer.name} is not complete in the cache; run `extract` again") from None
-
     def seconds(self, layer: Layer) -> float:
         """What computing this layer's blocks took, with the layers tapped in the same passes."""
-        blocks = {place.block for view in self.views for place in self.places(layer, view)}
-        return sum(block_seconds(block) for block in blocks)
+        return sum(block_seconds(block) for view in self.views for block in self.places(layer, view).used)
 
     def activations(self, layer: Layer) -> NDArray[np.float32]:
         """All rows of a layer's first view, (n_images, width) float32; computes what the cache lacks."""
@@ -260,66 +234,19 @@ class Extraction:
     def forget(self, layer: Layer) -> None:
         """Take every block with one of these images out of the cache, so that `fill` computes them again."""
         for view in self.views:
-            index = self.blocks[layer.name, view].index()
-            for block in {index[key].block for key in self.manifest.keys if key in index}:
+            blocks = self.blocks[layer.name, view]
+            for block in blocks.holding(self.manifest.keys):
                 immutable.discard(self.cache_root, block)
+            self._found.pop((layer.name, view), None)
 
     def publish(
         self, layer: Layer, folder: Path, scratch: Path, parameters: Mapping[str, Any], *, reuse: bool = True
     ) -> None:
-        """Write the layer's store into `folder` in manifest order (see `features.publish`).
+        """Write the layer's store into `folder` (see `features.assemble`)."""
+        with self.watch("publish"):
+            from features.assemble import assemble  # noqa: PLC0415 - zarr: no image has to wait for it
 
-        `parameters` are the settings it came from, copied into its attributes unread.
-        """
-        from features.publish import publish  # noqa: PLC0415 - zarr, which no forward pass has to wait for
-
-        width, dtype = layer.width(self.preprocessing.size), np.dtype(self.dtype)
-        places = [self.places(layer, view) for view in self.views]
-        opened = lru_cache(OPEN_BLOCKS)(open_rows)
-
-        def rows(start: int, stop: int) -> NDArray[Any]:
-            views = [gather(of_view[start:stop], width, dtype, opened) for of_view in places]
-            return np.stack(views, axis=1) if len(views) > 1 else views[0]
-
-        publish(
-            folder / f"{layer.stem}.zarr",
-            scratch=scratch,
-            manifest=self.manifest,
-            rows=rows,
-            shape=(len(self.views), width) if len(self.views) > 1 else (width,),
-            dtype=self.dtype,
-            attributes={**self._attributes(layer), "parameters": dict(parameters)},
-            reuse=reuse,
-        )
-        for view in self.views:
-            self.blocks[layer.name, view].touch()
-
-    def _attributes(self, layer: Layer) -> dict[str, Any]:
-        weights = self.weights.provenance
-        fingerprints = [self.blocks[layer.name, view].fingerprint for view in self.views]
-        return {
-            "layer": layer.name,
-            "shape": list(layer.shape(self.preprocessing.size)),
-            "views": list(self.views),
-            "gflops_per_image": round(gflops(layer.steps, self.preprocessing.size), 3),
-            "classes": list(self.manifest.classes),
-            "splits": list(SPLITS),
-            "manifest": self.manifest.digest,
-            "fingerprint": fingerprints[0]
-            if len(fingerprints) == 1
-            else fingerprint({"views": fingerprints}),
-            "fingerprints": fingerprints,
-            "weights": self.weights.label(layer.steps),
-            "weights_source": {
-                name: weights[name] for name in ("network", "source", "sha256") if name in weights
-            },
-            **{
-                k: v
-                for k, v in self.facts(layer, self.views[0]).items()
-                if k in ("tensors", "preprocessing", "dtype", "numerics")
-            },
-            **provenance(self.choice),
-        }
+            assemble(self, layer, folder, scratch, parameters, reuse=reuse)
 
 
 def provenance(choice: Choice) -> dict[str, Any]:

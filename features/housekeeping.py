@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from features import immutable
 from features.cache import (
     BLOCK_CARD,
@@ -119,8 +121,9 @@ def _latest_first(found: Iterable[Kept | None]) -> tuple[Kept, ...]:
 
 def _fingerprint(folder: Path) -> Kept | None:
     blocks = digests_in(folder)
-    keys = {key for block in blocks for key in read_keys(block) or ()}
-    return _kept(folder, _first_card(blocks, BLOCK_CARD), images=len(keys), blocks=len(blocks))
+    keys = [keys for block in blocks if (keys := read_keys(block)) is not None]
+    images = len(np.unique(np.concatenate(keys), axis=0)) if keys else 0
+    return _kept(folder, _first_card(blocks, BLOCK_CARD), images=images, blocks=len(blocks))
 
 
 def _run(folder: Path) -> Kept | None:

@@ -126,7 +126,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
         image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _reason(error: Exception) -> str:
@@ -255,7 +255,10 @@ class ImageFolder:
             raise BadInput(f"{file} is gone since the manifest was made; run `prepare` again") from None
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BadInput(f"{file} has changed since the manifest was made; run `prepare` again")
-        return decode(data).image
+        try:
+            return decode(data).image
+        except Unreadable as reason:  # `prepare` could read it: another version, or no memory
+            raise BadInput(f"{file}: {reason}; run `prepare` again") from reason
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ downstream follows its order.
 
 import csv
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 COLUMNS = ("id", "path", "label", "split", "sha256", "width", "height")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: there are as many as images
 class Row:
     """One image: `width` and `height` in pixels, upright; `sha256` of the file or array.
 
@@ -69,9 +71,19 @@ class Manifest:
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
     @cached_property
-    def keys(self) -> list[bytes]:
-        """The images' digests, 32 bytes each."""
-        return [bytes.fromhex(row.sha256) for row in self.rows]
+    def keys(self) -> NDArray[np.uint8]:
+        """The images' sha256, (n_images, 32) uint8."""
+        return np.frombuffer(bytes.fromhex("".join(row.sha256 for row in self.rows)), np.uint8).reshape(
+            -1, 32
+        )
+
+    @property
+    def is_copy(self) -> NDArray[np.bool_]:
+        """Which rows' image stands in an earlier row, too, (n_images,)."""
+        first = np.unique(self.keys.view("S32"), return_index=True)[1]
+        copies = np.ones(len(self), np.bool_)
+        copies[first] = False
+        return copies
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -79,13 +91,17 @@ class Manifest:
         return (*COLUMNS, "group") if any(row.group for row in self.rows) else COLUMNS
 
     @property
-    def _table(self) -> list[tuple[object, ...]]:
-        return [tuple(vars(row).values())[: len(self.columns)] for row in self.rows]
+    def _table(self) -> Iterator[tuple[object, ...]]:
+        return map(attrgetter(*self.columns), self.rows)
 
     @cached_property
     def digest(self) -> str:
         """Hexadecimal sha256 of all that the rows say."""
-        return hashlib.sha256("\n".join(map(repr, self._table)).encode()).hexdigest()
+        digest, between = hashlib.sha256(), b""
+        for row in self._table:
+            digest.update(between + repr(row).encode())
+            between = b"\n"
+        return digest.hexdigest()
 
     def write(self, path: Path) -> None:
         """Write the CSV file."""
@@ -102,16 +118,21 @@ class Manifest:
                     "run `prepare` again"
                 )
             try:
-                rows = tuple(
-                    Row(**{**line, "width": int(line["width"]), "height": int(line["height"])})  # type: ignore[arg-type]
-                    for line in reader
-                )
+                rows = tuple(_row(**line) for line in reader)
             except (TypeError, ValueError) as error:
                 raise BadInput(f"{path} is damaged ({error}); run `prepare` again") from error
         return cls(rows)
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def _row(
+    id: str, path: str, label: str, split: str, sha256: str, width: str, height: str, group: str = ""
+) -> Row:
+    """One line of the file; what rows have in common is kept in memory once."""
+    label, split, group = sys.intern(label), sys.intern(split), sys.intern(group)
+    return Row(path if id == path else id, path, label, split, sha256, int(width), int(height), group)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table as UTF-8 CSV, whole or not at all."""
     with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         plain = csv.writer(file, lineterminator="\n")

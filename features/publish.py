@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from features import digests
+from features.cores import cores
 from features.digests import Recorded
 from features.errors import BadInput
 from features.files import remove, sha256_file, written_aside
@@ -146,7 +147,7 @@ def _write_coordinates(group: zarr.Group, manifest: Manifest) -> None:
         "id": (np.frombuffer(padded, np.uint8).reshape(-1, longest), ("image", "byte")),
         "label": (manifest.labels, ("image",)),
         "split": (manifest.splits, ("image",)),
-        "sha256": (np.frombuffer(b"".join(manifest.keys), np.uint8).reshape(-1, 32), ("image", "digest")),
+        "sha256": (manifest.keys, ("image", "digest")),
     }
     for name, (values, dimensions) in columns.items():
         _create(group, name, values.shape, str(values.dtype), dimensions)[...] = values
@@ -194,7 +195,7 @@ def _write_shards(
         return name, write_shard(file, parts, tuple(chunk), layout.shard // layout.chunk)
 
     with (
-        ThreadPoolExecutor((os.cpu_count() or 1) + WAITING) as pool,
+        ThreadPoolExecutor(cores() + WAITING) as pool,
         Progress(f"publish {target.stem}", n, "images") as progress,
     ):
         records = {}

@@ -41,7 +41,7 @@ class FeatureStore:
         A layer's name (`pool5:avg`), or the path of a store (`…/pool5-avg.zarr`).
     project : str or Path
         Folder that holds `artifacts/`, for a layer's name.
-    view : int or None
+    view : int
         Which view `transform` returns where there are several; `rows` returns all of them.
 
     Raises

@@ -1,13 +1,12 @@
 """Is a store what it says it is? Every file, every row, and some rows computed once more.
 
     findings = check_files(path) + check_content(path, manifest)
-    recomputed = check_rows(path, extraction, layer, numbers)
+    recomputed = check_rows(FeatureStore.open(path), extraction, layer, numbers)
 
 Each check returns sentences, none where all is well: a store is examined to its end, not
 to its first fault.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import digests
+from features.cores import cores
 from features.engines import tolerance
 from features.errors import BadInput
 from features.extract import Extraction
@@ -34,7 +34,7 @@ def check_files(store: Path) -> list[str]:
         return [str(error)]
     total = sum(record.size for record in records.values()) >> 20
     found = []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, Progress("verify", total, "MB") as progress:
+    with ThreadPoolExecutor(cores()) as pool, Progress("verify", total, "MB") as progress:
         damages = pool.map(
             lambda item: digests.damage(store / item[0], item[1], content=True), records.items()
         )
@@ -80,13 +80,12 @@ def _differences(opened: FeatureStore, manifest: Manifest) -> list[str]:
     found = []
     if opened.attributes["manifest"] != manifest.digest:
         found.append(f"{opened.path} is of another manifest")
-    keys = np.frombuffer(b"".join(manifest.keys), np.uint8).reshape(-1, 32)
     splits = np.asarray(opened.array("split")[:])
     same = {
         "id": np.array([a == row.id for a, row in zip(opened.ids, manifest.rows, strict=True)]),
         "label": opened.labels == manifest.labels,
         "split": splits == manifest.splits,
-        "sha256": (opened.keys == keys).all(axis=1),
+        "sha256": (opened.keys == manifest.keys).all(axis=1),
     }
     for name, equal in same.items():
         if not equal.all():
@@ -111,16 +110,17 @@ class Recomputed:
     findings: list[str]
 
 
-def check_rows(store: Path, extraction: Extraction, layer: Layer, numbers: NDArray[np.intp]) -> Recomputed:
+def check_rows(
+    store: FeatureStore, extraction: Extraction, layer: Layer, numbers: NDArray[np.intp]
+) -> Recomputed:
     """Run the images of some rows through the network again, past the cache, in all views.
 
     Allowed is one spacing of the store's dtype at that value, plus the engine's
     tolerance times the layer's largest value.
     """
     views = len(extraction.views)
-    opened = FeatureStore.open(store)
-    stored = opened.rows(numbers).reshape(len(numbers) * views, -1)
-    grid = [int(number) * views + view for number in numbers for view in range(views)]
+    stored = store.rows(numbers).reshape(len(numbers) * views, -1)
+    grid = (numbers[:, None] * views + np.arange(views)).ravel()
     parts = [computed.rows[layer.name] for computed in extraction.compute(grid, [layer])]
     fresh = np.concatenate(parts).astype(np.float32, copy=False)
     spacing = np.spacing(np.abs(fresh).astype(extraction.dtype)).astype(np.float32)
@@ -131,7 +131,7 @@ def check_rows(store: Path, extraction: Extraction, layer: Layer, numbers: NDArr
         row = extraction.manifest.rows[grid[position] // views]
         view = extraction.views[grid[position] % views]
         findings.append(
-            f"{store}: row {grid[position] // views} ({row.path}, view {view}) is not what the network "
+            f"{store.path}: row {grid[position] // views} ({row.path}, view {view}) is not what the network "
             f"computes: it differs by {difference[position].max():.3g}"
         )
     return Recomputed(float(difference.max()), findings)

@@ -33,7 +33,7 @@ Array = NDArray[np.float32]
 
 def digest(tensor: Array) -> str:
     """Hexadecimal sha256 of a float32 tensor's values."""
-    return hashlib.sha256(np.ascontiguousarray(tensor).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(tensor).data).hexdigest()
 
 
 @dataclass(frozen=True)

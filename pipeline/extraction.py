@@ -5,9 +5,11 @@ python cli.py extract --layer fc7
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from features.cache import activations
+from features.digests import digest_file
 from features.engines import choose, is_current
 from features.errors import BadInput
 from features.extract import Extraction, Report
@@ -16,12 +18,21 @@ from features.images import Preprocessing
 from features.immutable import touch
 from features.manifest import Manifest
 from features.network import Layer, gflops
-from features.publish import delete
-from features.store import FeatureStore
+from features.profile import peak
 from features.views import names
 from features.weights import Weights
 from pipeline.datasets import source
 from pipeline.project import Project, read_json
+
+STAGES = {  # as `extract --profile` explains them
+    "load": "the network",
+    "decode": "images, all threads together, while the network runs",
+    "waiting": "for images",
+    "forward": "copies to and from the device included",
+    "write": "blocks, while the network runs",
+    "blocked": "until blocks were written",
+    "publish": "stores",
+}
 
 
 def obtain_weights(project: Project) -> None:
@@ -71,8 +82,10 @@ def extraction(
     )  # fmt: skip
 
 
-def extract(project: Project, layers: Sequence[Layer]) -> Report | None:
+def extract(project: Project, layers: Sequence[Layer], *, profile: bool = False) -> Report | None:
     """Make the stores of these layers current; returns None where they already were.
+
+    `profile` also measures what the device does at best, and prints where the time went.
 
     Raises
     ------
@@ -93,7 +106,10 @@ def extract(project: Project, layers: Sequence[Layer]) -> Report | None:
             plan.publish(layer, project.features, scratch, project.parameters())
             print(f"extract: {layer.name} → {project.features / layer.stem}.zarr", flush=True)
         _sweep(project, manifest)
-        _record(project, plan, report)
+        best = peak(plan.choice.device, plan.choice.precision) if profile else None
+        record = _record(project, plan, report, best)
+        if best:
+            _show_profile(record, best)
     return report
 
 
@@ -112,8 +128,11 @@ def _announce(plan: Extraction) -> None:
 def _is_current(project: Project, manifest: Manifest, weights: Weights, layer: Layer) -> bool:
     """Whether the published store is of this manifest, these settings, weights and numerics.
 
-    Decided without torch, so that having nothing to do costs no time.
+    Decided without torch, so that having nothing to do costs no time; without zarr where
+    there is no store yet.
     """
+    if not digest_file(project.features / f"{layer.stem}.zarr").exists():
+        return False
     try:
         attributes = project.store(layer, manifest).attributes
     except BadInput:
@@ -127,6 +146,9 @@ def _is_current(project: Project, manifest: Manifest, weights: Weights, layer: L
 
 def _sweep(project: Project, manifest: Manifest) -> None:
     """Remove stores of layers that the settings no longer name and that no longer fit."""
+    from features.publish import delete  # noqa: PLC0415 - zarr, for which no image has to wait
+    from features.store import FeatureStore  # noqa: PLC0415 - zarr
+
     for path in sorted(project.features.glob("*.zarr")):
         try:
             opened = FeatureStore.open(path)
@@ -139,14 +161,18 @@ def _sweep(project: Project, manifest: Manifest) -> None:
             print(f"extract: removed {path}, which other settings had made")
 
 
-def _record(project: Project, plan: Extraction, report: Report) -> None:
-    """Write `artifacts/extract.json`.
+def _record(project: Project, plan: Extraction, report: Report, best: float | None) -> dict[str, Any]:
+    """Write `artifacts/extract.json`, and return it.
 
     `computed_seconds` is what the activations of each layer cost when they were
     computed, whenever that was: the price that a comparison has to count.
+    `seconds_by_stage` are this run's, by the stages in `STAGES`.
+    `gflops_per_second` counts a direct convolution's operations, whatever the engine
+    does, and the time in which the network ran or waited for images.
     """
     spent = read_json(project.extract_record)["computed_seconds"] if project.extract_record.exists() else {}
     rate = report.passes / report.seconds if report.seconds else 0.0
+    network = plan.watch.seconds["forward"] + plan.watch.seconds["waiting"]
     record = {
         "images": report.images,
         "images_run_through_network": report.run_through_network,
@@ -154,6 +180,9 @@ def _record(project: Project, plan: Extraction, report: Report) -> None:
         "passes_through_network": report.passes,
         "seconds": round(report.seconds, 3),
         "images_per_second": round(rate, 2),
+        "seconds_by_stage": {stage: round(plan.watch.seconds[stage], 3) for stage in STAGES},
+        "gflops_per_second": round(report.gflop / network, 2) if report.gflop else 0.0,
+        "peak_gflops_per_second": best and round(best, 2),
         "engine": plan.choice.numerics,
         "device": plan.choice.device,
         "image_size": list(plan.preprocessing.size),
@@ -165,4 +194,15 @@ def _record(project: Project, plan: Extraction, report: Report) -> None:
     print(
         f"extract: {report.run_through_network} of {report.images} images{passes} went through the network "
         f"in {report.seconds:.1f} s ({rate:.1f}/s)"
+    )
+    return record
+
+
+def _show_profile(record: Mapping[str, Any], best: float) -> None:
+    for stage, seconds in record["seconds_by_stage"].items():
+        print(f"{stage:>9s}{seconds:10.2f} s  {STAGES[stage]}".rstrip())
+    achieved = record["gflops_per_second"]
+    print(
+        f"{'network':>9s}{achieved:10.0f} GFLOP/s, {achieved / best:.0%} of the {best:.0f} that one large "
+        "matrix product reaches here; counted as direct convolutions, so that Winograd's can exceed 100 %"
     )

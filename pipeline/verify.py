@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from features.errors import BadInput
-from features.extract import Extraction
 from features.manifest import Manifest
 from features.network import Layer, parse_layer, steps
 from features.verify import check_content, check_files, check_rows
@@ -108,13 +107,12 @@ def _examine(
     if findings:
         return findings, [], ""
     try:
-        project.store(layer, manifest)  # made with these settings
+        store = project.store(layer, manifest)  # made with these settings
         plan = extraction(project, manifest, [layer])
-        findings += _weights_differ(project, plan, layer, manifest)
-        if findings:
-            return findings, [], ""
+        if store.attributes["tensors"] != plan.weights.fingerprint(layer.steps):
+            return [f"the store was made with other weights than those in {project.weights_folder}"], [], ""
         numbers = np.random.default_rng().choice(len(manifest), min(count, len(manifest)), replace=False)
-        recomputed = check_rows(path, plan, layer, np.sort(numbers))
+        recomputed = check_rows(store, plan, layer, np.sort(numbers))
     except BadInput as error:
         return [str(error)], [], ""
     note = (
@@ -122,13 +120,6 @@ def _examine(
         f"again, largest difference {recomputed.largest:.3g}"
     )
     return [], recomputed.findings, note
-
-
-def _weights_differ(project: Project, plan: Extraction, layer: Layer, manifest: Manifest) -> list[str]:
-    made_with = project.store(layer, manifest).attributes["tensors"]
-    if made_with != plan.weights.fingerprint(layer.steps):
-        return [f"the store was made with other weights than those in {project.weights_folder}"]
-    return []
 
 
 def _repair(project: Project, manifest: Manifest, layer: Layer, *, past_cache: bool) -> None:

@@ -154,6 +154,12 @@ def refusal(done: "subprocess.CompletedProcess[str]") -> str:
     return lines[0]
 
 
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path in it."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of this checkout's tracked files, as a git repository of its own."""
@@ -178,3 +184,14 @@ def commit(checkout: Path) -> None:
     author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (["add", "-A"], [*author, "commit", "-qm", "everything"]):
         subprocess.run(["git", *command], cwd=checkout, check=True)
+
+
+def dvc(checkout: Path, *arguments: str) -> str:
+    """Run DVC, with this environment's Python for its stages; returns what it says."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=checkout, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr

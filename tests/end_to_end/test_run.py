@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pipeline.extraction import extraction
 from pipeline.heads import HEADS
 from pipeline.project import Project
 from pipeline.trainer import Tuned, scores
-from tests.conftest import QUICK, REPOSITORY, Cli, make_project
+from tests.conftest import QUICK, REPOSITORY, Cli, dvc, make_project
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
@@ -169,19 +168,6 @@ def test_report_is_one_file_and_names_are_text_in_it(tmp_path: Path, cli: Cli) -
         assert name in seen.text
     outside = [v for _, attrs in seen.tags for k, v in attrs.items() if k in ("src", "href", "xlink:href")]
     assert all(value is not None and value.startswith(("#", "data:")) for value in outside)
-
-
-def dvc(checkout: Path, *arguments: str) -> str:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=checkout,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def stages_run(output: str) -> list[str]:

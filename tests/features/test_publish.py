@@ -13,6 +13,7 @@ from features import digests
 from features.manifest import Manifest, Row
 from features.publish import LEVEL, Layout, publish
 from features.store import FeatureStore
+from tests.conftest import bytes_of
 
 
 def manifest(n: int) -> Manifest:
@@ -40,11 +41,6 @@ def published(
     return folder / "x.zarr", sorted(asked)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("n", [1, 3, 7, 8, 9, 24, 25])
 @pytest.mark.parametrize("shape", [(5,), (3, 5)])
@@ -61,7 +57,7 @@ def test_shards_are_the_bytes_that_zarr_writes(
         dimension_names=("image", *views, "feature"),
     )  # fmt: skip
     array[...] = rows
-    assert files(target / "x") == files(tmp_path / "zarr" / "x")
+    assert bytes_of(target / "x") == bytes_of(tmp_path / "zarr" / "x")
 
 
 @pytest.mark.parametrize("n", [1, 8, 25])
@@ -87,10 +83,10 @@ def test_digests_are_what_sha256sum_checks(tmp_path: Path) -> None:
     check = ["sha256sum", "--check", "--strict", "x.sha256"]
     done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    assert done.stdout.count(": OK") == len(files(target))
+    assert done.stdout.count(": OK") == len(bytes_of(target))
     recorded = digests.read(target)
     assert {name: record.size for name, record in recorded.items()} == {
-        name: len(content) for name, content in files(target).items()
+        name: len(content) for name, content in bytes_of(target).items()
     }
 
 
@@ -99,7 +95,7 @@ def test_sound_shards_of_the_same_content_are_taken_over(damage: str, tmp_path: 
     rows = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float16)
     target, asked = published(tmp_path, rows, Layout(8, 4))
     assert asked == list(range(30))
-    want = files(tmp_path)
+    want = bytes_of(tmp_path)
     shard = target / "x" / "c" / "1" / "0"
     data = bytearray(shard.read_bytes())
     data[len(data) // 3] ^= 16
@@ -111,7 +107,7 @@ def test_sound_shards_of_the_same_content_are_taken_over(damage: str, tmp_path: 
         shard.write_bytes(data)
     _, asked = published(tmp_path, rows, Layout(8, 4))
     assert asked == ([] if damage == "none" else list(range(8, 16)))
-    assert files(tmp_path) == want
+    assert bytes_of(tmp_path) == want
 
 
 def test_shards_of_other_content_are_not_taken_over(tmp_path: Path) -> None:
@@ -125,7 +121,7 @@ def test_shards_of_other_content_are_not_taken_over(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_store_as_it_was(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float16)
     target, _ = published(tmp_path, rows, Layout(8, 4))
-    want = files(tmp_path)
+    want = bytes_of(tmp_path)
 
     def failing(start: int, stop: int) -> np.ndarray:
         if start >= 16:
@@ -137,7 +133,7 @@ def test_a_failure_leaves_the_old_store_as_it_was(tmp_path: Path) -> None:
             target, scratch=tmp_path / "scratch", manifest=manifest(30), rows=failing, shape=(50,),
             dtype="float16", layout=Layout(8, 4), attributes={"manifest": "m", "fingerprint": "g"},
         )  # fmt: skip
-    assert files(tmp_path) == want
+    assert bytes_of(tmp_path) == want
 
 
 def test_everything_is_on_the_disk_before_it_is_vouched_for(

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,7 @@ from pipeline.extraction import extract, extraction
 from pipeline.info import info
 from pipeline.project import Project
 from pipeline.verify import verify
-from tests.conftest import QUICK, Cli, commit, make_project
+from tests.conftest import QUICK, Cli, commit, dvc, make_project
 
 
 @pytest.fixture
@@ -153,16 +150,6 @@ def test_a_store_of_another_manifest_or_other_settings(
     assert "has 60 rows, the manifest 59 images" in done.stdout
     assert "verify --repair" in done.stdout
     cli("verify", "--project", extracted.root, "--repair")
-
-
-def dvc(checkout: Path, *arguments: str) -> str:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=checkout, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_objects_altered_in_dvcs_cache(checkout: Path, images: Path, cli: Cli) -> None:
