@@ -1,0 +1,55 @@
+"""Rows of features as heads take them: a NumPy array, or a dask array where they do not fit memory.
+
+for rows, X in blocks(features):
+    scores[rows] = X @ W
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 8192  # rows of an array in memory that are worked on at once
+
+
+def in_memory(X: Any) -> bool:
+    """Whether features lie in memory; otherwise they are a dask array, read a chunk at a time."""
+    return isinstance(X, np.ndarray)
+
+
+def blocks(X: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """All rows in order, a part at a time: (which rows, (m, d) array).
+
+    A dask array's next chunk is read while the caller works on this one.
+    """
+    if in_memory(X):
+        for start in range(0, len(X), BLOCK):
+            yield slice(start, min(start + BLOCK, len(X))), X[start : start + BLOCK]
+        return
+    ends = np.cumsum(X.chunks[0]).tolist()
+    parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    with ThreadPoolExecutor(1, "rows") as reader:
+        ahead = reader.submit(X[parts[0]].compute)
+        for number, rows in enumerate(parts):
+            part = ahead.result()
+            if number + 1 < len(parts):
+                ahead = reader.submit(X[parts[number + 1]].compute)
+            yield rows, part
+
+
+def row_weights(y: NDArray[Any], views: int, class_weight: str | None) -> NDArray[np.float64]:
+    """What each row's loss counts, (n,): 1 / views, so that images weigh the same however often seen.
+
+    With `balanced`, times n / (n_classes × rows of its class), as in scikit-learn: every
+    class then weighs the same.
+
+    Parameters
+    ----------
+    y : (n,) int, class numbers from 0, none without a row
+    """
+    if class_weight is None:
+        return np.full(len(y), 1 / views)
+    counts = np.bincount(y)
+    return (len(y) / (len(counts) * counts) / views)[y]
