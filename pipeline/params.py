@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -59,6 +60,11 @@ def _root(value: str) -> str:
 def _views(value: str) -> str:
     names(value)
     return value
+
+
+def _engine(value: Any) -> Any:
+    """Take `ncnn` for `winograd`, which took its place: files that name it keep working."""
+    return "winograd" if value == "ncnn" else value
 
 
 def _below_root(value: str) -> str:
@@ -138,7 +144,7 @@ class Extract(Model):
     layers: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
     pixels: bool
     image_size: Annotated[Literal["auto"] | Side | tuple[Side, Side], WrapValidator(_image_size)]
-    engine: Literal["auto", "torch", "winograd"]
+    engine: Annotated[Literal["auto", "torch", "winograd"], BeforeValidator(_engine)]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     dtype: Literal["float16", "float32"]
     views: Annotated[str, AfterValidator(_views)]

@@ -60,6 +60,11 @@ def test_wrong_values_are_named_with_what_is_allowed(override: str, said: str) -
     assert said in str(refused.value)
 
 
+def test_former_name_of_the_cpu_engine_still_works() -> None:
+    assert load(PARAMS, ["extract.engine=ncnn"]).extract.engine == "winograd"
+    assert load(PARAMS, ["extract.engine=winograd"]) == load(PARAMS, ["extract.engine=ncnn"])
+
+
 def test_overrides_are_yaml_in_the_spelling_of_dvc() -> None:
     overrides = [
         "params.yaml:extract.layers=[pool5,pool5:avg]",
