@@ -116,6 +116,17 @@ class FeatureStore:
         lazy: dask.array.Array = dask.array.from_zarr(self.features, chunks=self.features.shards)
         return lazy
 
+    def lazy_rows(self, positions: Positions) -> "dask.array.Array":
+        """Ascending rows as a dask array, (n, width) or (n, views, width) float32, checked as `rows` are."""
+        lazy: dask.array.Array = self.dask()[positions].map_blocks(self._finite, dtype=np.float32)
+        return lazy
+
+    def _finite(self, stored: NDArray[Any]) -> Features:
+        rows = stored.astype(np.float32, copy=False)
+        if not np.isfinite(rows).all():
+            raise BadInput(f"{self.path} has a row without valid features (a missing chunk); {REMEDY}")
+        return rows
+
     def where(self, split: str) -> Positions:
         """Row numbers of one split, ascending."""
         return np.flatnonzero(np.asarray(self.array("split")[:]) == SPLITS.index(split))

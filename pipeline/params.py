@@ -8,11 +8,13 @@ Every key must be there, no other may be, and no value is silently converted:
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -88,8 +90,24 @@ def _image_size(value: Any, validate: Any) -> Any:
         raise ValueError(f"should be auto, a number of pixels or [height, width], {limits}") from None
 
 
+def _spread(value: Any) -> Any:
+    """Write {low, high, count} out: so many values, evenly on a logarithmic scale."""
+    if not isinstance(value, dict):
+        return tuple(value) if isinstance(value, list) else value
+    if set(value) != {"low", "high", "count"}:
+        raise ValueError("should be a list of numbers, or {low, high, count}")
+    low, high, count = value["low"], value["high"], value["count"]
+    if any(type(end) not in (int, float) for end in (low, high)) or not 0 < low < high < math.inf:
+        raise ValueError("low and high should be numbers with 0 < low < high")
+    if type(count) is not int or count < 2:
+        raise ValueError("count should be an integer, 2 or more")
+    return tuple(float(f"{number:.6g}") for number in np.geomspace(low, high, count))
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Grid = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)]
+Grid = Annotated[
+    tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_spread)
+]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=MINIMUM_SIZE, le=MAXIMUM_SIZE)]
@@ -162,12 +180,19 @@ class Tuning(Model):
     normalisation: Annotated[
         tuple[Literal["none", "l2", "standard"], ...], Field(min_length=1), AfterValidator(_distinct)
     ]
+    protocol: Literal["validation", "cross-validation", "nested"]
+    folds: Annotated[int, Field(ge=2)]
+    repeats: Annotated[int, Field(ge=1)]
+    rule: Literal["best", "one-standard-error"]
+    seed: Seed
+    memory_gb: Positive
 
 
 class LinearGrid(Model):
     """Grid of a linear head."""
 
     C: Grid
+    class_weight: Literal["balanced"] | None
 
 
 class KernelGrid(Model):
@@ -235,6 +260,8 @@ class Compare(Model):
     """The comparison."""
 
     baseline: Literal["full"]
+    refit: bool
+    ensemble: bool
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
 

@@ -118,9 +118,7 @@ def descend(
     return solved
 
 
-def certified(
-    space: Space, loss: Loss, C: Tensor, v: Tensor, intercept: Tensor, tolerance: float
-) -> Solved:
+def certified(space: Space, loss: Loss, C: Tensor, v: Tensor, intercept: Tensor, tolerance: float) -> Solved:
     """Move a free intercept to its own minimum, and state the gap there: all scores computed anew."""
     state = _start(space, loss, C, v, intercept)
     if loss.has_intercept:

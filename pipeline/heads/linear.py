@@ -37,6 +37,7 @@ class LinearHead(Head):
 
     state: ClassVar[tuple[str, ...]] = ("coef_", "intercept_", "gap_")
     given: ClassVar[tuple[str, ...]] = ("gap_",)
+    extends: ClassVar[tuple[str, ...]] = ("C",)
     loss: ClassVar[Literal["softmax", "squared hinge"]]
 
     def __init__(self, C: float = 1.0, class_weight: str | None = None, tol: float = 1e-4) -> None:

@@ -6,9 +6,10 @@ the softmax's are differences from the true class's score, the hinge's are margi
 There neither loss nor gradient cancels when most rows are fitted perfectly (large C).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -24,31 +25,47 @@ class Along(NamedTuple):
     curvature: Tensor
 
 
-class Loss(Protocol):
-    """A sum of row losses, each weighted by `weights`, and what descent needs of it."""
+@dataclass(frozen=True)
+class Loss(ABC):
+    """A sum of row losses, and what descent needs of it.
 
-    weights: Tensor  # (n,)
-    has_intercept: bool  # an intercept without penalty, besides the weights
+    Parameters
+    ----------
+    labels : (n,) int64
+    weights : (n,)
+        What each row's loss counts.
+    """
 
+    labels: Tensor
+    weights: Tensor
+    has_intercept: ClassVar[bool]  # an intercept without penalty, besides the weights
+
+    @abstractmethod
     def relative(self, scores: Tensor) -> Tensor:
         """Relative scores (k, P, n): linear in the scores."""
 
+    @abstractmethod
     def raw(self, E: Tensor) -> Tensor:
         """Gradient with respect to scores from the one with respect to relative scores."""
 
+    @abstractmethod
     def at(self, Z: Tensor, rows: slice, E: Tensor) -> Tensor:
         """Losses (P,) of some rows at (k, P, m) relative scores; their gradient is written to E."""
 
+    @abstractmethod
     def along(self, E: Tensor, dZ: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """Slope and curvature (P,) along dZ where the gradient is E, both (k, P, m)."""
 
+    @abstractmethod
     def columns_curvature(self, E: Tensor) -> Tensor:
         """Sum of second derivatives with respect to each column's own score: (k, P)."""
 
+    @abstractmethod
     def hessian(self, E: Tensor) -> Tensor:
         """Second derivatives with respect to the columns' intercepts, (P, k, k), made definite."""
 
-    def keep(self, which: Tensor) -> "Loss":
+    @abstractmethod
+    def keep(self, which: Tensor) -> Self:
         """Leave out finished problems: `which` is (P,) bool."""
 
 
@@ -79,13 +96,10 @@ def parts(Z: Tensor) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, n, size))
 
 
-@dataclass(frozen=True)
-class Softmax:
+class Softmax(Loss):
     """Multinomial logistic loss: log Σ exp(Z), of which the true class's own term is 1."""
 
-    labels: Tensor  # (n,) int64
-    weights: Tensor
-    has_intercept: bool = True
+    has_intercept = True
 
     def relative(self, scores: Tensor) -> Tensor:
         """Differences from the true class's score."""
@@ -123,7 +137,7 @@ class Softmax:
         k = len(E)
         return torch.diag_embed(P.sum(2)) - mixed + self.weights.sum() / k**2
 
-    def keep(self, which: Tensor) -> "Softmax":
+    def keep(self, which: Tensor) -> Self:
         """Nothing here belongs to one problem."""
         return self
 
@@ -133,13 +147,17 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class SquaredHinge:
-    """max(0, 1 − Z)² of margins Z = ±s: each class against the rest is a problem of its own, k = 1."""
+class SquaredHinge(Loss):
+    """max(0, 1 − Z)² of margins Z = ±s: each class against the rest is a problem of its own, k = 1.
 
-    labels: Tensor  # (n,) int64
-    classes: Tensor  # (P,) int64: which class a problem's column speaks for
-    weights: Tensor
-    has_intercept: bool = False
+    Parameters
+    ----------
+    classes : (P,) int64
+        Which class a problem's column speaks for.
+    """
+
+    classes: Tensor
+    has_intercept = False
 
     def relative(self, scores: Tensor) -> Tensor:
         """Margins."""
@@ -168,9 +186,9 @@ class SquaredHinge:
         """Of the only column."""
         return self.columns_curvature(E).T[..., None]
 
-    def keep(self, which: Tensor) -> "SquaredHinge":
+    def keep(self, which: Tensor) -> Self:
         """Leave out finished problems' classes."""
-        return SquaredHinge(self.labels, self.classes[which], self.weights)
+        return replace(self, classes=self.classes[which])
 
     def _is_own(self, rows: slice) -> Tensor:
         return self.labels[rows] == self.classes[:, None]  # (P, m)

@@ -119,7 +119,10 @@ class _Problems:
     def each(self, size: int) -> "list[_Problems]":
         """Apart again, `size` problems each."""
         tensors = (getattr(self, field.name) for field in fields(self))
-        return [_Problems(*parts) for parts in zip(*(t.split(size, min(t.ndim - 1, 1)) for t in tensors), strict=True)]
+        return [
+            _Problems(*parts)
+            for parts in zip(*(t.split(size, min(t.ndim - 1, 1)) for t in tensors), strict=True)
+        ]
 
 
 class _Path:
@@ -162,7 +165,7 @@ class _Path:
             _, loss, _, v, _ = self._posed(near, left, self.space)
             left = (loss.relative(self.space.scores(v)) < 1).sum((0, 2)) > FEW * len(self.labels)
             # Beyond what is solved the column before is the better start: a line leaves few rows short
-            beyond = problems.C > max(self.solved, default=0)
+            beyond = max(self.solved, default=0) < problems.C
             problems.v = torch.where((~left & beyond)[:, None], near.v, problems.v)
             self._newton(problems, ~left)
         self._descend(problems, left, self.space, self.aim)
@@ -256,5 +259,5 @@ class _Path:
         weights = self.weights.to(space.dtype)
         if self.hinge:
             classes = self.columns.repeat(len(problems.C) // len(self.columns))[which]
-            return SquaredHinge(self.labels, classes, weights)
+            return SquaredHinge(self.labels, weights, classes)
         return Softmax(self.labels, weights)

@@ -52,4 +52,4 @@ def row_weights(y: NDArray[Any], views: int, class_weight: str | None) -> NDArra
     if class_weight is None:
         return np.full(len(y), 1 / views)
     counts = np.bincount(y)
-    return (len(y) / (len(counts) * counts) / views)[y]
+    return np.asarray((len(y) / (len(counts) * counts) / views)[y])

@@ -6,8 +6,9 @@ where the other takes two with the n × d features: cheaper up to about n = 2d. 
 over parts of the rows, so that they may as well run over a store, a GPU or a cluster.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,35 +23,42 @@ EXACT_RANK = 1024  # features up to which all eigenvectors are cheap
 SKETCH_RANK = 192
 
 
-class Space(Protocol):
+class Space(ABC):
     """Columns of weights as (k, P, size) tensors, their scores as (k, P, n)."""
 
     size: int
     dtype: torch.dtype
 
+    @abstractmethod
     def lift(self, E: Tensor) -> Tensor:
         """Xᵀ E: the column whose weights are the rows' sum weighted by E, (k, P, n) → (k, P, size)."""
 
+    @abstractmethod
     def scores(self, v: Tensor) -> Tensor:
         """X w, (k, P, size) → (k, P, n)."""
 
+    @abstractmethod
     def inner(self, v: Tensor, w: Tensor, scores: Tensor) -> Tensor:
         """Inner product of weights per problem, (P,): `scores` are w's."""
 
+    @abstractmethod
     def precondition(self, g: Tensor, stiffness: Tensor) -> Tensor:
         """About (I + stiffness · XᵀX / n)⁻¹ g; stiffness is (k, P)."""
 
+    @abstractmethod
     def coefficients(self, v: Tensor, intercept: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (k, P, d) and intercepts (k, P) for the features as they were given."""
 
+    @abstractmethod
     def ridge(self, rows: Tensor, penalty: Tensor, targets: Tensor) -> Tensor:
         """The column (size,) of ridge regression on some rows; `penalty` per row."""
 
-    def double(self) -> Self:
+    @abstractmethod
+    def double(self) -> "Space":
         """The same in float64."""
 
 
-def space_for(X: Any, constant: bool, dtype: torch.dtype) -> "Space":
+def space_for(X: Any, constant: bool, dtype: torch.dtype) -> Space:
     """Choose the cheaper space.
 
     Parameters
@@ -66,13 +74,13 @@ def space_for(X: Any, constant: bool, dtype: torch.dtype) -> "Space":
     return WeightSpace(X, constant, dtype)
 
 
-class RowSpace:
+class RowSpace(Space):
     """Columns are coefficients of the rows: w = Xᵀ a."""
 
     def __init__(self, X: NDArray[Any], constant: bool, dtype: torch.dtype) -> None:
         self.X, self.constant, self.dtype = X, constant, dtype
         self.size = len(X)
-        rows = torch.from_numpy(np.ascontiguousarray(X)).to(dtype)
+        rows = as_tensor(X, dtype)
         self.mean = torch.zeros(X.shape[1], dtype=dtype) if constant else rows.mean(0)
         rows = rows if constant else rows - self.mean
         self.gram = products(rows)
@@ -97,7 +105,7 @@ class RowSpace:
 
     def coefficients(self, v: Tensor, intercept: Tensor) -> tuple[Tensor, Tensor]:
         """W = A X, and the intercept moved by the mean that was taken off."""
-        weights = v @ torch.from_numpy(np.ascontiguousarray(self.X)).to(self.dtype)
+        weights = v @ as_tensor(self.X, self.dtype)
         if self.constant:
             return weights, intercept + v.sum(2)
         weights -= v.sum(2, keepdim=True) * self.mean
@@ -116,6 +124,11 @@ class RowSpace:
         return self if self.dtype == torch.float64 else RowSpace(self.X, self.constant, torch.float64)
 
 
+def as_tensor(X: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    """The same memory where it has that type, and torch accepts it."""
+    return torch.from_numpy(np.require(X, requirements=["C", "W"])).to(dtype)
+
+
 def products(rows: Tensor) -> Tensor:
     """Inner products of all rows with each other, (n, n): one triangle computed, the other mirrored."""
     (syrk,) = get_blas_funcs(["syrk"], [rows.numpy()])
@@ -125,7 +138,7 @@ def products(rows: Tensor) -> Tensor:
     return torch.from_numpy(half)
 
 
-class WeightSpace:
+class WeightSpace(Space):
     """Columns are weights themselves; the features are read in parts, twice an iteration."""
 
     def __init__(self, X: Any, constant: bool, dtype: torch.dtype) -> None:
@@ -177,9 +190,9 @@ class WeightSpace:
         goal = torch.zeros(self.n, dtype=self.dtype)
         goal[rows] = targets
         for part_rows, part in self._parts():
-            part = self._adjusted(part)
-            weighted = part * wanted[part_rows, None]
-            system += weighted.T @ part
+            adjusted = self._adjusted(part)
+            weighted = adjusted * wanted[part_rows, None]
+            system += weighted.T @ adjusted
             aim += weighted.T @ goal[part_rows]
         return torch.cholesky_solve(aim[:, None], torch.linalg.cholesky(system))[:, 0]
 
@@ -189,7 +202,7 @@ class WeightSpace:
 
     def _parts(self) -> Iterator[tuple[slice, Tensor]]:
         for rows, part in blocks(self.X):
-            yield rows, torch.from_numpy(np.ascontiguousarray(part)).to(self.dtype)
+            yield rows, as_tensor(part, self.dtype)
 
     def _adjusted(self, part: Tensor) -> Tensor:
         """Rows as they count: with the constant feature, or centred."""
