@@ -15,7 +15,7 @@ from pipeline.calibration import BOUNDS, calibrated, log_loss, temperature
 from pipeline.classifier import Classifier
 from pipeline.heads import HEADS, KNN, LinearSVM, LogReg, RbfSVM
 from pipeline.heads.base import Head
-from pipeline.heads.mlp import one_view_each
+from pipeline.heads.batches import one_view_each
 from pipeline.heads.normalisation import Normalisation
 from pipeline.tuning import Rows, Tuned, tune
 from tests.pipeline.test_heads import GRIDS
