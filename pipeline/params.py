@@ -108,6 +108,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Grid = Annotated[
     tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_spread)
 ]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)]
+ClassWeight = Literal["balanced"] | None
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=MINIMUM_SIZE, le=MAXIMUM_SIZE)]
@@ -192,7 +194,7 @@ class LinearGrid(Model):
     """Grid of a linear head."""
 
     C: Grid
-    class_weight: Literal["balanced"] | None
+    class_weight: ClassWeight
 
 
 class KernelGrid(Model):
@@ -200,23 +202,26 @@ class KernelGrid(Model):
 
     C: Grid
     gamma: Grid
+    class_weight: ClassWeight
 
 
 class MlpGrid(Model):
     """Grid of the multi-layer perceptron."""
 
-    hidden: Annotated[int, Field(ge=1)]
+    hidden: Counts
     learning_rate: Grid
     weight_decay: Annotated[float, Field(ge=0)]
+    class_weight: ClassWeight
     batch_size: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1)]
     seed: Seed
 
 
 class NeighbourGrid(Model):
     """Grid of the nearest-neighbour control."""
 
-    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)]
+    k: Counts
 
 
 class Nothing(Model):

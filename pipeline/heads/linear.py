@@ -53,7 +53,7 @@ class LinearHead(Head):
         Cs = grid["C"] if is_axis(grid["C"]) else (grid["C"],)
         heads = [cls(**{**grid, "C": C}) for C in Cs]
         classes, numbers = np.unique(y, return_inverse=True)
-        weights = row_weights(numbers, views, heads[0].class_weight)
+        weights = row_weights(numbers, classes, views, heads[0].class_weight)
         strengths = [C * cls._factor(len(classes)) for C in Cs]
         found = solve(X, numbers, len(classes), strengths, weights, cls.loss, heads[0].tol)
         for head, fitted in zip(heads, found, strict=True):
@@ -61,7 +61,7 @@ class LinearHead(Head):
             yield {"C": head.C}, head._take(fitted)
 
     def _fit(self, X: Array, y: Array, views: int) -> None:
-        weights = row_weights(y, views, self.class_weight)
+        weights = row_weights(y, self.classes_, views, self.class_weight)
         n_classes = len(self.classes_)
         C = self.C * self._factor(n_classes)
         self._take(next(solve(X, y, n_classes, [C], weights, self.loss, self.tol)))

@@ -11,6 +11,7 @@ cannot finish is finished in float64.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
@@ -32,6 +33,7 @@ HINGE_ITERATIONS = 60  # float32 seldom gets further then; the rest is for Newto
 BYTES = 2**30  # of one round's numbers: the more columns side by side, the cheaper is each
 FEW = 0.45  # of the rows: with fewer short of their margin, Newton's method is the cheaper one
 SYSTEM = 2e9  # rows × columns² up to which weights are solved for in float64
+SMALL = 2**24  # multiplications: a hundredth of a second of one core
 AIM = {"softmax": 0.2, "squared hinge": 0.9}  # of the tolerance: a free intercept is settled last, and adds
 SINGLE = 1e-5  # tolerance that float32 is good for
 
@@ -76,15 +78,27 @@ def solve(
     tolerance : float
         Of the gap. Below 1e-5 everything is solved in float64.
     """
-    path = _Path(X, y, n_classes, weights, kind, tolerance)
-    ordered = sorted(Cs)
-    for numbers in rounds(len(Cs), path.first):
-        for some in path.that_fit([ordered[number] for number in numbers]):
-            path.solve(some)
-    for some in path.that_fit(ordered):
-        path.certify(some)
-    for some in path.that_fit(Cs):
-        yield from path.fitted(some)
+    with _cores(X.shape[0] * min(X.shape) * n_classes):
+        path = _Path(X, y, n_classes, weights, kind, tolerance)
+        ordered = sorted(Cs)
+        for numbers in rounds(len(Cs), path.first):
+            for some in path.that_fit([ordered[number] for number in numbers]):
+                path.solve(some)
+        for some in path.that_fit(ordered):
+            path.certify(some)
+    yield from path.fitted(Cs)
+
+
+@contextmanager
+def _cores(products: int) -> Iterator[None]:
+    """One core where products are small: handing them to others costs more, most of all busy ones."""
+    before = torch.get_num_threads()
+    if products < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def rounds(count: int, first: int) -> list[list[int]]:
@@ -180,7 +194,9 @@ class _Path:
         for double, further in ((False, 4), (True, 4), (True, 16)):
             self._check(problems, left)
             left = problems.gap > self.tolerance
-            if not left.any() or self.hinge:
+            if self.hinge:
+                self._newton(problems, left)  # which certifies by itself
+            if self.hinge or not left.any():
                 break
             self._descend(problems, left, self.exact if double else self.space, self.aim / further)
         self._keep(problems, Cs)

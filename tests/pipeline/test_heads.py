@@ -32,7 +32,9 @@ def digits(n: int = 200, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "head", [LogReg(), LinearSVM(), RbfSVM(), MLP(epochs=60), KNN(), Majority()], ids=repr
+    "head",
+    [LogReg(), LinearSVM(), RbfSVM(), MLP(epochs=60, class_weight="balanced"), KNN(), Majority()],
+    ids=repr,
 )
 def test_is_a_scikit_learn_estimator(head: Head) -> None:
     weak = {"check_classifiers_train": "the majority does not separate blobs"}

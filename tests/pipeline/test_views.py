@@ -16,7 +16,7 @@ from pipeline.classifier import Classifier
 from pipeline.folds import Fold, Rows
 from pipeline.heads import HEADS, KNN, LinearSVM, LogReg, RbfSVM
 from pipeline.heads.base import Head
-from pipeline.heads.mlp import one_view_each
+from pipeline.heads.batches import one_view_each
 from pipeline.heads.normalisation import Normalisation
 from pipeline.tuning import Tuned, tune
 from tests.pipeline.test_heads import GRIDS
@@ -53,8 +53,14 @@ def tuned_on(name: str, X: np.ndarray, y: np.ndarray) -> Tuned:
 def test_each_view_weighs_one_of_k_in_the_loss(name: str, n: int) -> None:
     X, y = rows(*images(n))
     reference = SOLVERS[name]().fit(X, y, sample_weight=np.full(len(X), 1 / 3))
-    head = HEADS[name](C=0.5).fit(X, y, views=3)
-    np.testing.assert_allclose(head.logits(X), reference.decision_function(X), atol=1e-3)
+    head = HEADS[name](C=0.5)
+    if name != "rbf-svm":
+        head.set_params(tol=1e-9)
+    head.fit(X, y, views=3)
+    scores, expected = head.logits(X), reference.decision_function(X)
+    if name == "logreg":  # the same for all classes changes nothing
+        scores, expected = (one - one.mean(axis=1, keepdims=True) for one in (scores, expected))
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(
