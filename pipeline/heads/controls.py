@@ -59,6 +59,11 @@ class KNN(Head):
                 head._nearest = found
                 yield point, head
 
+    @classmethod
+    def complexity(cls, point: Point) -> tuple[float, ...]:
+        """More neighbours are simpler (see `Head.complexity`)."""
+        return (-point["k"],)
+
     def _fit(self, X: Array, y: Array, views: int) -> None:
         self.rows_, self.numbers_ = X, y[::views]
 

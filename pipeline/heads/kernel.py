@@ -62,6 +62,8 @@ class RbfSVM(Head):
     state: ClassVar[tuple[str, ...]] = ("support_", "dual_", "intercept_", "gamma_", "landmarks_")
     given: ClassVar[tuple[str, ...]] = ("support_", "gamma_", "landmarks_")
 
+    extends: ClassVar[tuple[str, ...]] = ("C", "gamma")
+
     # While a path lasts: distances to its rows, and which of these are the support vectors
     _distances: Shared | None = None
     _positions: Array | slice = slice(None)
@@ -88,6 +90,11 @@ class RbfSVM(Head):
             head.classes_, head.n_features_in_ = classes, X.shape[1]
         for head in _solved(heads, X, numbers, views):
             yield {"C": head.C, "gamma": head.gamma}, head
+
+    @classmethod
+    def complexity(cls, point: Point) -> tuple[float, ...]:
+        """Wide kernels first, then strong penalties (see `Head.complexity`)."""
+        return point["gamma"], point["C"]
 
     def _fit(self, X: Array, y: Array, views: int) -> None:
         for _ in _solved([[self]], X, y, views):

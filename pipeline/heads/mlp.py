@@ -55,6 +55,7 @@ class MLP(Head):
     state: ClassVar[tuple[str, ...]] = (
         "hidden_coef_", "hidden_intercept_", "output_coef_", "output_intercept_"
     )  # fmt: skip
+    extends: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     def __init__(
         self,
@@ -97,6 +98,11 @@ class MLP(Head):
             for head in heads:
                 point = {"hidden": head.hidden, "learning_rate": head.learning_rate, "epochs": epoch}
                 yield point, copy.copy(head).set_params(epochs=epoch)
+
+    @classmethod
+    def complexity(cls, point: Point) -> tuple[float, ...]:
+        """Few hidden units first, then short training (see `Head.complexity`)."""
+        return point["hidden"], point["epochs"], point["learning_rate"]
 
     def _fit(self, X: Array, y: Array, views: int) -> None:
         for _ in _train([self], X, y, views):

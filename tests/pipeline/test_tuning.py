@@ -1,0 +1,177 @@
+"""Tuning: what is chosen, on which rows, and what the rows that are not seen cannot change."""
+
+import math
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from features.errors import BadInput
+from pipeline.folds import CrossValidation, Fold, Rows
+from pipeline.heads import KNN, MLP, LogReg, RbfSVM
+from pipeline.heads.normalisation import Normalisation
+from pipeline.tuning import nested, tune
+
+NAMES = tuple("0123456789")
+
+
+def rows(n: int = 500, noise: float = 0.25) -> Rows:
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(y))[:n]
+    X = X[order] / 16 + np.random.default_rng(1).normal(0, noise, (n, 64))
+    return Rows(X.astype(np.float32), y[order].astype(np.int32), np.arange(n))
+
+
+def split(n: int = 500, noise: float = 0.25) -> Fold:
+    everything = rows(n, noise)
+    return Fold(everything.take(np.arange(0, n // 2)), everything.take(np.arange(n // 2, n)))
+
+
+def test_the_best_point_on_held_rows_is_chosen() -> None:
+    fold = split()
+    Cs = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+    tuned = tune(LogReg, {"C": Cs, "tol": 1e-8}, ["standard"], [fold], NAMES)
+    scaled = StandardScaler().fit(fold.train.X)
+    scores = {}
+    for C in Cs:
+        model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000).fit(
+            scaled.transform(fold.train.X), fold.train.y
+        )
+        scores[C] = float((model.predict(scaled.transform(fold.held.X)) == fold.held.y).mean())
+    for trial in tuned.trials:
+        assert trial.top1 == pytest.approx(scores[trial.point["C"]], abs=0.005)
+        assert trial.top1_error == pytest.approx(math.sqrt(trial.top1 * (1 - trial.top1) / 250))
+    assert tuned.chosen.top1 == max(trial.top1 for trial in tuned.trials)
+
+
+def test_a_grid_that_ends_too_early_is_extended_and_said() -> None:
+    fold = split()
+    for start in (-5, 4):  # below and above what these rows want
+        given = tuple(10.0**power for power in range(start, start + 3))
+        tuned = tune(LogReg, {"C": given}, ["standard"], [fold], NAMES)
+        tried = sorted(trial.point["C"] for trial in tuned.trials)
+        np.testing.assert_allclose(np.diff(np.log10(tried)), 1)  # the grid goes on in the same steps
+        assert set(given) < set(tried)
+        inside = tried[0] < tuned.chosen.point["C"] < tried[-1]
+        assert inside == (tuned.edges == ())
+        assert inside or len(tried) == len(given) + 2 * 4  # and ends: then it is said
+        assert max(trial.top1 for trial in tuned.trials) == tuned.chosen.top1
+
+
+def test_one_standard_error_takes_the_simplest_that_is_as_good() -> None:
+    fold = split(noise=1.0)
+    grid = {"C": tuple(np.logspace(-5, 2, 15).tolist())}
+    best = tune(LogReg, grid, ["standard", "l2"], [fold], NAMES)
+    simple = tune(LogReg, grid, ["standard", "l2"], [fold], NAMES, rule="one-standard-error")
+    least = best.chosen.top1 - best.chosen.top1_error
+    near = [
+        trial.point["C"]
+        for trial in best.trials
+        if trial.normalisation == best.chosen.normalisation and trial.top1 >= least
+    ]
+    assert simple.chosen.point["C"] == min(near) < best.chosen.point["C"]
+    fitted = simple.classifier.head
+    assert isinstance(fitted, LogReg)
+    assert min(near) == fitted.C
+
+
+@pytest.mark.parametrize(
+    ("head", "simple", "complex_"),
+    [
+        (KNN, {"k": 15}, {"k": 1}),
+        (RbfSVM, {"C": 10.0, "gamma": 0.1}, {"C": 1.0, "gamma": 1.0}),
+        (
+            MLP,
+            {"hidden": 8, "learning_rate": 0.1, "epochs": 9},
+            {"hidden": 16, "learning_rate": 0.01, "epochs": 1},
+        ),
+    ],
+)
+def test_which_head_is_simpler(head: Any, simple: dict[str, Any], complex_: dict[str, Any]) -> None:
+    assert head.complexity(simple) < head.complexity(complex_)
+
+
+def test_cross_validation_is_scikit_learns() -> None:
+    everything = rows(300)
+    cut = CrossValidation(everything, 4, 1, 7)
+    grid = {"C": (1e-3, 0.1, 10.0), "tol": 1e-8}
+    tuned = tune(LogReg, grid, ["standard"], cut, NAMES, refit=everything)
+    folds = StratifiedGroupKFold(4, shuffle=True, random_state=7)
+    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8, max_iter=10_000))
+    search = GridSearchCV(model, {"logisticregression__C": list(grid["C"])}, cv=folds)
+    search.fit(everything.X, everything.y, groups=everything.unit)
+    expected = dict(zip(grid["C"], search.cv_results_["mean_test_score"], strict=True))
+    for trial in tuned.trials:
+        assert trial.top1 == pytest.approx(expected[trial.point["C"]], abs=0.005)
+    assert tuned.chosen.point["C"] == search.best_params_["logisticregression__C"]
+    # fitted on all rows in the end
+    proba = search.best_estimator_.predict_proba(everything.X)
+    raw = tuned.classifier.head.predict_proba(tuned.classifier.normalisation(everything.X))
+    np.testing.assert_allclose(raw, proba, atol=1e-3)
+
+
+def test_folds_keep_units_together_and_score_every_row_once() -> None:
+    everything = rows(200)._replace(unit=np.arange(200) // 2)
+    seen: list[int] = []
+    for number, fold in enumerate(CrossValidation(everything, 4, 2, 0)):
+        assert not set(fold.train.unit) & set(fold.held.unit)
+        assert len(fold.train.y) + len(fold.held.y) == 200
+        seen += fold.held.unit.tolist() if number < 4 else []
+    assert sorted(seen) == sorted(everything.unit.tolist())
+
+
+def test_more_folds_than_images_of_a_class_is_said() -> None:
+    y = np.repeat([0, 1], [20, 3]).astype(np.int32)
+    few = Rows(np.zeros((23, 2), np.float32), y, np.arange(23))
+    with pytest.raises(BadInput, match=r"tuning\.folds is 5, but class 'dog' has 3 images"):
+        CrossValidation(few, 5, 1, 0).check(("cat", "dog"))
+
+
+def test_nested_accuracy_is_not_flattered_by_choosing() -> None:
+    noise = np.random.default_rng(3)
+    n = 120
+    everything = Rows(
+        noise.normal(size=(n, 30)).astype(np.float32), (np.arange(n) % 2).astype(np.int32), np.arange(n)
+    )
+    grid = {"C": tuple(np.logspace(-6, 3, 30).tolist()), "tol": 1e-3}
+    cut = CrossValidation(everything, 5, 1, 0)
+    honest = nested(LogReg, grid, ["none", "standard", "l2"], cut, ("a", "b"))
+    assert len(honest) == 5
+    chosen = tune(LogReg, grid, ["none", "standard", "l2"], cut, ("a", "b"), refit=everything).chosen
+    assert float(np.mean(honest)) < chosen.top1  # labels are noise: 0.5 at most is real
+    assert abs(float(np.mean(honest)) - 0.5) < 0.15
+
+
+def test_a_class_without_validation_rows_is_no_obstacle() -> None:
+    fold = split()
+    fold = fold._replace(held=fold.held.take(np.flatnonzero(fold.held.y != 3)))
+    tuned = tune(LogReg, {"C": (0.1, 1.0)}, ["l2"], [fold], NAMES)
+    assert tuned.classifier.predict_proba(fold.held.X).shape == (len(fold.held.y), 10)
+
+
+def test_a_class_without_train_rows_is_said() -> None:
+    fold = split()
+    fold = fold._replace(train=fold.train.take(np.flatnonzero(fold.train.y != 3)))
+    with pytest.raises(BadInput, match="class '3' has no image in train"):
+        tune(LogReg, {"C": (1.0,)}, ["l2"], [fold], NAMES)
+
+
+@pytest.mark.parametrize("kind", ["none", "l2", "standard"])
+def test_rows_out_of_memory_are_tuned_to_the_same(kind: str) -> None:
+    fold = split(400)
+    lazy = fold.train._replace(X=dask.array.from_array(fold.train.X, chunks=(60, 64)))
+    normalised = (Normalisation(kind).fit(X)(X) for X in (lazy.X, fold.train.X))
+    np.testing.assert_allclose(*(np.asarray(X) for X in normalised), rtol=1e-4, atol=1e-6)
+    grid = {"C": (0.01, 1.0), "tol": 1e-6}
+    held = tune(LogReg, grid, [kind], [fold], NAMES)
+    read = tune(LogReg, grid, [kind], [Fold(lazy, fold.held)], NAMES)
+    assert read.chosen.point == held.chosen.point
+    np.testing.assert_allclose(
+        read.classifier.predict_proba(fold.held.X), held.classifier.predict_proba(fold.held.X), atol=1e-3
+    )
