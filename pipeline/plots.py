@@ -36,7 +36,7 @@ def accuracies(lines: Sequence[Line]) -> str:
     axes.set_yticks(range(len(ordered)), [line.label for line in ordered])
     axes.set_xlabel("test top-1 accuracy, %, with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
-    return _svg(figure, axes)
+    return svg(figure)
 
 
 def confusion(table: NDArray[Any], classes: Sequence[str]) -> str:
@@ -57,7 +57,7 @@ def confusion(table: NDArray[Any], classes: Sequence[str]) -> str:
         axes.set_yticks(range(n), [_escaped(name) for name in classes])
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    return _svg(figure, axes)
+    return svg(figure)
 
 
 def _escaped(name: str) -> str:
@@ -65,12 +65,14 @@ def _escaped(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def _svg(figure: Figure, axes: Any) -> str:
-    axes.tick_params(colors=INK)
-    for text in (axes.xaxis.label, axes.yaxis.label):
-        text.set_color(INK)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
+def svg(figure: Figure) -> str:
+    """A figure as SVG text, in an ink that can be read on white and on black."""
+    for axes in figure.axes:
+        axes.tick_params(colors=INK)
+        for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+            label.set_color(INK)
+        for spine in axes.spines.values():
+            spine.set_color(INK)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
