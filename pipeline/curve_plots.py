@@ -32,7 +32,7 @@ def learning_curves(
     A band is the 95 % interval over draws, the bar at the end of a layer's best head the one
     over validation images, the dashed line from there its power law to twice the images.
     """
-    layers = list(dict.fromkeys(each.layer for each in curves if each.layer)) or [None]
+    layers: list[str | None] = list(dict.fromkeys(each.layer for each in curves if each.layer)) or [None]
     across = min(len(layers), ACROSS)
     down = -(-len(layers) // across)
     figure = Figure(figsize=(1.2 + 3.8 * across, 1.2 + 3.3 * down), layout="constrained")
@@ -54,10 +54,11 @@ def learning_curves(
     for axes in panels[:, 0]:
         axes.set_ylabel("validation top-1 accuracy, %")
     lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
-    lines = {head: lines[head] for head in HEADS if head in lines}
+    heads = [head for head in HEADS if head in lines]
     figure.legend(
-        lines.values(), lines, loc="outside lower center", ncols=len(HEADS), frameon=False, labelcolor=INK
-    )
+        [lines[head] for head in heads], heads,
+        loc="outside lower center", ncols=len(HEADS), frameon=False, labelcolor=INK,
+    )  # fmt: skip
     return figure
 
 
@@ -97,8 +98,11 @@ def _scale(axes: Axes, images: Sequence[int], n_classes: int) -> None:
     ticks = ticks if len(ticks) <= MOST_TICKS else tuple(tick for tick in ticks if str(tick)[0] == "1")
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.yaxis.set_major_locator(FixedLocator([1 - right / 100 for right in TICKS]))
+    errors = [1 - right / 100 for right in TICKS]
+    axes.yaxis.set_major_locator(FixedLocator(errors))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * (1 - error):g}"))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
-    axes.invert_yaxis()
+    least, most = axes.get_ylim()
+    # Upside down, so that better is higher; from a tick on, so that there always is one
+    axes.set_ylim(min(error for error in errors if error >= min(most, 1)), least)
