@@ -79,7 +79,8 @@ def test_layers_stand_in_network_order() -> None:
         "fc7",
     ]
     layers = [parse_layer(name, "vgg16") for name in order]
-    assert sorted(layers[::-1], key=depth) == layers
+    backwards = layers[::-1]
+    assert sorted(backwards, key=depth) == layers
 
 
 def test_refuses_heads_that_are_not_trained_on_this(trained: Project) -> None:
