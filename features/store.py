@@ -23,10 +23,12 @@ from features.manifest import SPLITS
 from features.publish import COORDINATES, SCHEMA
 
 if TYPE_CHECKING:
-    import dask.array
+    from dask.array import Array as DaskArray
 
 
 REMEDY = "run `python cli.py extract`, which makes that part again, or `python cli.py verify`"
+
+LAZY_CHUNK = 32 * 2**20  # bytes of float32: training in mini-batches mixes the rows of several
 
 Positions = NDArray[np.intp]  # row numbers
 Features = NDArray[np.float32]
@@ -105,16 +107,36 @@ class FeatureStore:
     def __len__(self) -> int:
         return int(self.features.shape[0])
 
-    def dask(self) -> "dask.array.Array":
-        """Return the features as a lazy dask array; one chunk is one shard.
+    def dask(self, rows: int | None = None) -> "DaskArray":
+        """Return the features as a lazy dask array; one chunk is one shard, or so many rows.
 
         For what is larger than memory. Reads are not checked for holes, as `rows` does.
         """
         import dask.array  # noqa: PLC0415 - slow to import, and seldom needed
 
         # Whole shards: by default dask would read each of their inner chunks by itself
-        lazy: dask.array.Array = dask.array.from_zarr(self.features, chunks=self.features.shards)
+        shape = self.features.shards or self.features.chunks
+        chunks = shape if rows is None else (rows, *shape[1:])
+        lazy: DaskArray = dask.array.from_zarr(self.features, chunks=chunks)
         return lazy
+
+    def lazy_rows(self, positions: Positions) -> "DaskArray":
+        """Return ascending rows as a dask array: (n, width) or (n, views, width) float32.
+
+        Its chunks are of about `LAZY_CHUNK` bytes, and checked for holes when they are read.
+        """
+        array = self.features
+        inner = int(array.chunks[0])
+        row = 4 * int(np.prod(array.shape[1:]))
+        stored = self.dask(max(LAZY_CHUNK // row // inner, 1) * inner)
+        lazy: DaskArray = stored[positions].map_blocks(self._finite, dtype=np.float32)
+        return lazy
+
+    def _finite(self, stored: NDArray[Any]) -> Features:
+        rows = stored.astype(np.float32, copy=False)
+        if not np.isfinite(rows).all():
+            raise BadInput(f"{self.path} has a row without valid features (a missing chunk); {REMEDY}")
+        return rows
 
     def where(self, split: str) -> Positions:
         """Row numbers of one split, ascending."""

@@ -41,7 +41,11 @@ class Classifier:
         ----------
         X : (n, d), or (n, k, d) for k views of each image, over which probabilities are averaged
         """
-        return calibrated(self.head.logits_by_view(self.normalisation(X)), self.temperature)
+        return calibrated(self.scores(X), self.temperature)
+
+    def scores(self, X: NDArray[np.float32]) -> NDArray[Any]:
+        """Map features to the head's scores, (n, n_classes) or (n, k, n_classes), not calibrated."""
+        return self.head.logits_by_view(self.normalisation(X))
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write `head.safetensors` and `card.json`; nothing in them is ever executed."""

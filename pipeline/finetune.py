@@ -35,11 +35,13 @@ from features.manifest import Manifest, write_csv
 from features.network import Layer, parse_layer
 from pipeline.calibration import calibrated, temperature
 from pipeline.extraction import extraction
+from pipeline.folds import Fold, Rows
 from pipeline.heads.linear import LinearHead, LogReg
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
+from pipeline.splits import units
 from pipeline.trainer import Tuned, scores, train
-from pipeline.tuning import Rows, tune
+from pipeline.tuning import tune
 
 FILES = ("model.safetensors", "history.csv", "predictions.npz", RUN_CARD)
 START_GRID = {"C": tuple(10.0**k for k in range(-5, 3))}  # of the head the output layer starts from
@@ -171,7 +173,7 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
     with immutable.appearing(project.cache_root, run) as aside:
         save_tensors(_state(model), aside / "model.safetensors")
         write_csv(aside / "history.csv", list(vars(history[0])), [tuple(vars(e).values()) for e in history])
-        Predictions.of_test(manifest, proba).write(aside / "predictions.npz")
+        Predictions.of(manifest, "test", proba).write(aside / "predictions.npz")
         immutable.seal(aside, RUN_CARD, card)
 
 
@@ -183,9 +185,9 @@ def _start_from_head(model: Tuned, project: Project, plan: Extraction, top: Laye
         X, y = store.rows(np.arange(len(manifest)), view=0), store.labels
     except BadInput:  # not among the published layers: from the cache, or through the network
         X, y = plan.activations(top), manifest.labels
-    rows = {split: manifest.where(split) for split in ("train", "validation")}
-    fitted, chosen_on = (Rows(X[numbers], y[numbers]) for numbers in rows.values())
-    tuned = tune(LogReg, START_GRID, ["standard"], fitted, chosen_on, manifest.classes)
+    rows = Rows(X, y, units(manifest.rows))
+    fold = Fold(*(rows.take(manifest.where(split)) for split in ("train", "validation")))
+    tuned = tune(LogReg, START_GRID, ["standard"], [fold], manifest.classes)
     head, normalisation = tuned.classifier.head, tuned.classifier.normalisation
     assert isinstance(head, LinearHead)  # noqa: S101 - narrows the type: LogReg is one
     with torch.no_grad():

@@ -8,14 +8,17 @@ Every key must be there, no other may be, and no value is silently converted:
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -61,6 +64,11 @@ def _views(value: str) -> str:
     return value
 
 
+def _engine(value: Any) -> Any:
+    """Take `ncnn` for `winograd`, which took its place: files that name it keep working."""
+    return "winograd" if value == "ncnn" else value
+
+
 def _below_root(value: str) -> str:
     path = Path(value)
     if path.anchor or path == Path() or {"..", "~"} & set(path.parts):
@@ -82,8 +90,26 @@ def _image_size(value: Any, validate: Any) -> Any:
         raise ValueError(f"should be auto, a number of pixels or [height, width], {limits}") from None
 
 
+def _spread(value: Any) -> Any:
+    """Write {low, high, count} out: so many values, evenly on a logarithmic scale."""
+    if not isinstance(value, dict):
+        return tuple(value) if isinstance(value, list) else value
+    if set(value) != {"low", "high", "count"}:
+        raise ValueError("should be a list of numbers, or {low, high, count}")
+    low, high, count = value["low"], value["high"], value["count"]
+    if any(type(end) not in (int, float) for end in (low, high)) or not 0 < low < high < math.inf:
+        raise ValueError("low and high should be numbers with 0 < low < high")
+    if type(count) is not int or count < 2:
+        raise ValueError("count should be an integer, 2 or more")
+    return tuple(float(f"{number:.6g}") for number in np.geomspace(low, high, count))
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Grid = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)]
+Grid = Annotated[
+    tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_spread)
+]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)]
+ClassWeight = Literal["balanced"] | None
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=MINIMUM_SIZE, le=MAXIMUM_SIZE)]
@@ -138,7 +164,7 @@ class Extract(Model):
     layers: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
     pixels: bool
     image_size: Annotated[Literal["auto"] | Side | tuple[Side, Side], WrapValidator(_image_size)]
-    engine: Literal["auto", "torch", "winograd"]
+    engine: Annotated[Literal["auto", "torch", "winograd"], BeforeValidator(_engine)]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     dtype: Literal["float16", "float32"]
     views: Annotated[str, AfterValidator(_views)]
@@ -156,12 +182,19 @@ class Tuning(Model):
     normalisation: Annotated[
         tuple[Literal["none", "l2", "standard"], ...], Field(min_length=1), AfterValidator(_distinct)
     ]
+    protocol: Literal["validation", "cross-validation", "nested"]
+    folds: Annotated[int, Field(ge=2)]
+    repeats: Annotated[int, Field(ge=1)]
+    rule: Literal["best", "one-standard-error"]
+    seed: Seed
+    memory_gb: Positive
 
 
 class LinearGrid(Model):
     """Grid of a linear head."""
 
     C: Grid
+    class_weight: ClassWeight
 
 
 class KernelGrid(Model):
@@ -169,23 +202,26 @@ class KernelGrid(Model):
 
     C: Grid
     gamma: Grid
+    class_weight: ClassWeight
 
 
 class MlpGrid(Model):
     """Grid of the multi-layer perceptron."""
 
-    hidden: Annotated[int, Field(ge=1)]
+    hidden: Counts
     learning_rate: Grid
     weight_decay: Annotated[float, Field(ge=0)]
+    class_weight: ClassWeight
     batch_size: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1)]
     seed: Seed
 
 
 class NeighbourGrid(Model):
     """Grid of the nearest-neighbour control."""
 
-    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)]
+    k: Counts
 
 
 class Nothing(Model):
@@ -229,6 +265,8 @@ class Compare(Model):
     """The comparison."""
 
     baseline: Literal["full"]
+    refit: bool
+    ensemble: bool
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
 

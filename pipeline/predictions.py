@@ -14,7 +14,7 @@ from features.manifest import Manifest
 
 @dataclass(frozen=True)
 class Predictions:
-    """Calibrated probabilities of the test rows, in manifest order.
+    """Calibrated probabilities of one split's rows, in manifest order.
 
     Attributes
     ----------
@@ -30,11 +30,11 @@ class Predictions:
     classes: NDArray[np.str_]
 
     @classmethod
-    def of_test(cls, manifest: Manifest, proba: NDArray[Any]) -> "Predictions":
-        """Join probabilities with the manifest's test rows."""
-        test = manifest.where("test")
-        ids = np.array([manifest.rows[number].id for number in test])
-        return cls(ids, manifest.labels[test], proba.astype(np.float32), np.array(manifest.classes))
+    def of(cls, manifest: Manifest, split: str, proba: NDArray[Any]) -> "Predictions":
+        """Join probabilities with the manifest's rows of one split."""
+        numbers = manifest.where(split)
+        ids = np.array([manifest.rows[number].id for number in numbers])
+        return cls(ids, manifest.labels[numbers], proba.astype(np.float32), np.array(manifest.classes))
 
     def write(self, path: Path) -> None:
         """Write an .npz file that opens without pickle."""

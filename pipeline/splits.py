@@ -10,6 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from features.manifest import SPLITS, Row
 from pipeline.datasets import Problem
 from pipeline.params import Dataset
@@ -55,6 +58,12 @@ def draw(name: str, dataset: Dataset, given: frozenset[str]) -> str:
             return split
         place -= share
     return "train"
+
+
+def units(rows: Sequence[Row]) -> NDArray[np.intp]:
+    """Number what must not be parted, (n_rows,): copies of an image, and images of one group."""
+    names = _unit_names(rows)
+    return np.unique([names.get(row.sha256, row.sha256) for row in rows], return_inverse=True)[1]
 
 
 def _unit_names(rows: Sequence[Row]) -> dict[str, str]:

@@ -3,10 +3,14 @@
     python cli.py train --head logreg
 
 Per method: `artifacts/heads/<head>/<layer>.<head>/` with `head.safetensors`,
-`card.json`, `tuning.csv` (all that was tried) and `predictions.npz`.
+`card.json`, `tuning.csv` (all that was tried), `predictions.npz` of the test rows and, where a
+head was fitted without them, `validation.npz`.
 """
 
+import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +22,12 @@ from features.files import remove, written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
 from features.store import FeatureStore
+from pipeline.folds import CrossValidation, Fold, Rows
 from pipeline.heads import HEADS
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
-from pipeline.tuning import Rows, Tuned, tune
+from pipeline.splits import units
+from pipeline.tuning import Tuned, nested, tune
 
 
 def train(project: Project, head: str) -> None:
@@ -61,7 +67,9 @@ def inputs(project: Project, head: str, layer: Layer | None, manifest: Manifest)
         "manifest": manifest.digest,
         "features": fingerprint,
         "grid": grid,
-        "tuning": project.settings.tuning.model_dump(mode="json") if layer else None,
+        # How rows are read changes no result
+        "tuning": project.settings.tuning.model_dump(mode="json", exclude={"memory_gb"}) if layer else None,
+        "refit": project.settings.compare.refit,
     }
 
 
@@ -72,42 +80,81 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         print(f"train: {name} current, nothing to do", flush=True)
         return
     store = project.store(layer, manifest) if layer else None
-    rows = {split: _rows(store, manifest, split) for split in ("train", "validation")}
-    normalisations = project.settings.tuning.normalisation if layer else ("none",)
-    grid = project.settings.heads.named()[head].model_dump()
     started = time.monotonic()
-    tuned = tune(HEADS[head], grid, normalisations, rows["train"], rows["validation"], manifest.classes)
+    tuned, unseen = _tuned(project, head, store, manifest)
     seconds = time.monotonic() - started
-    proba = tuned.classifier.predict_proba(_rows(store, manifest, "test").X)
+    classifier, validation = tuned.classifier, _rows(store, manifest, ("validation",))
     card = {
         "method": name,
         "layer": layer.name if layer else None,
         "weights": store.attributes["weights"] if store else "none",
-        "views": rows["train"].views,
+        "views": validation.views,
         "inputs": depends,
+        "fitted_on": [split for split in ("train", "validation") if split not in unseen],
         "chosen": {"normalisation": tuned.chosen.normalisation, **tuned.chosen.point},
-        "at_edge_of_grid": tuned.edges,
-        "validation": {"top1": tuned.chosen.top1, "log_loss": tuned.chosen.log_loss},
-        "converged": tuned.chosen.converged,
+        "at_edge_of_grid": list(tuned.edges),
+        "validation": {
+            "top1": tuned.chosen.top1,
+            "standard_error": tuned.chosen.top1_error,
+            "log_loss": tuned.chosen.log_loss,
+        },
+        "nested_top1": tuned.nested,
+        "converged": classifier.head.converged_,
         "trials": len(tuned.trials),
         "trials_not_converged": sum(not trial.converged for trial in tuned.trials),
         "seconds": round(seconds, 3),
-        "trainable_parameters": tuned.classifier.head.trained_parameters,
-        "versions": {package: version(package) for package in ("scikit-learn", "numpy", "scipy")},
+        "trainable_parameters": classifier.head.trained_parameters,
+        "versions": {package: version(package) for package in ("scikit-learn", "numpy", "scipy", "torch")},
     }
     with written_aside(folder, scratch=scratch) as aside:
         aside.mkdir()
-        tuned.classifier.save(aside, card)
+        classifier.save(aside, card)
         _write_trials(aside / "tuning.csv", tuned)
-        Predictions.of_test(manifest, proba).write(aside / "predictions.npz")
+        for split, file in (("test", "predictions.npz"), ("validation", "validation.npz")):
+            if split in unseen:
+                rows = validation if split == "validation" else _rows(store, manifest, (split,))
+                Predictions.of(manifest, split, classifier.predict_proba(rows.X)).write(aside / file)
     _say(name, card, tuned)
 
 
-def _rows(store: FeatureStore | None, manifest: Manifest, split: str) -> Rows:
-    """Read one split's features, of all views; a head without a layer sees a single constant."""
-    numbers = manifest.where(split)
-    X = store.rows(numbers) if store else np.zeros((len(numbers), 1), np.float32)
-    return Rows(X, manifest.labels[numbers])
+def _tuned(
+    project: Project, head: str, store: FeatureStore | None, manifest: Manifest
+) -> tuple[Tuned, tuple[str, ...]]:
+    """Tune as the settings say; also which splits the head was not fitted on."""
+    settings, refit = project.settings.tuning, project.settings.compare.refit
+    normalisations = settings.normalisation if store else ("none",)
+    grid = project.settings.heads.named()[head].model_dump()
+    what = (HEADS[head], grid, normalisations)
+    every = ("train", "validation")
+    if settings.protocol == "validation" or store is None:
+        train, validation = (_rows(store, manifest, (split,), settings.memory_gb) for split in every)
+        everything = _rows(store, manifest, every, settings.memory_gb) if refit else None
+        folds = [Fold(train, validation)]
+        tuned = tune(*what, folds, manifest.classes, rule=settings.rule, refit=everything)
+        return tuned, ("test",) if refit else ("validation", "test")
+    everything = _rows(store, manifest, every, settings.memory_gb)
+    cut = CrossValidation(everything, settings.folds, settings.repeats, settings.seed)
+    cut.check(manifest.classes)
+    tuned = tune(*what, cut, manifest.classes, rule=settings.rule, refit=everything)
+    if settings.protocol == "nested":
+        tuned = replace(tuned, nested=tuple(nested(*what, cut, manifest.classes, rule=settings.rule)))
+    return tuned, ("test",)
+
+
+def _rows(
+    store: FeatureStore | None, manifest: Manifest, splits: Sequence[str], memory_gb: float = math.inf
+) -> Rows:
+    """Features of some splits, of all views; a head without a layer sees a single constant.
+
+    Those that would take more than `memory_gb` 10⁹ bytes are a dask array, read when it is needed.
+    """
+    numbers = np.sort(np.concatenate([manifest.where(split) for split in splits]))
+    labels, together = manifest.labels[numbers], units(manifest.rows)[numbers]
+    if store is None:
+        return Rows(np.zeros((len(numbers), 1), np.float32), labels, together)
+    size = 4 * len(numbers) * math.prod(store.features.shape[1:])  # float32
+    X = store.rows(numbers) if size <= 1e9 * memory_gb else store.lazy_rows(numbers)
+    return Rows(X, labels, together)
 
 
 def _write_trials(path: Path, tuned: Tuned) -> None:

@@ -1,46 +1,42 @@
-"""Choose normalisation and hyper-parameters on validation rows; test rows are never seen here.
+"""Choose normalisation and hyper-parameters on rows that a head was not fitted on.
 
-tuned = tune(LogReg, {"C": [0.1, 1.0]}, ["l2", "standard"], train, validation)
+tuned = tune(LogReg, {"C": [0.1, 1.0]}, ["l2", "standard"], [Fold(train, validation)], classes)
+
+Test rows are never seen here.
+
+References
+----------
+One-standard-error rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.errors import BadInput
 from pipeline.calibration import calibrated, log_loss, temperature
 from pipeline.classifier import Classifier
-from pipeline.heads.base import Head, Point
+from pipeline.folds import CrossValidation, Fold, Rows
+from pipeline.heads.base import Head, Point, is_axis
 from pipeline.heads.normalisation import Normalisation
 
-
-class Rows(NamedTuple):
-    """Features of one split's images, (n, d) or (n, k, d) float32 for k views, and class numbers (n,)."""
-
-    X: NDArray[np.float32]
-    y: NDArray[np.int32]
-
-    @property
-    def views(self) -> int:
-        """Views per image."""
-        return 1 if self.X.ndim == 2 else self.X.shape[1]
-
-    def flat(self) -> "Rows":
-        """One row per view, (n × k, d) and (n × k,), the views of an image adjacent."""
-        return Rows(self.X.reshape(-1, self.X.shape[-1]), self.y.repeat(self.views))
+EXTENSIONS = 2  # times that a grid grows beyond an edge where the best point stands
+ADDED = 4  # values each time
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One point that was tried, and what it scored on validation rows."""
+    """One point that was tried, and what it scored on rows it was not fitted on: means over folds."""
 
     normalisation: str
     point: Point
     top1: float
+    top1_error: float  # standard error: over folds, or of the share among one fold's rows
     log_loss: float  # after temperature scaling
+    temperature: float  # geometric mean
     converged: bool
 
     @property
@@ -56,52 +52,182 @@ class Tuned:
     classifier: Classifier
     chosen: Trial
     trials: tuple[Trial, ...]
-
-    @property
-    def edges(self) -> list[str]:
-        """Parameters whose chosen value is the first or last of several: the grid may be too narrow."""
-        found = []
-        for name, value in self.chosen.point.items():
-            tried = sorted({trial.point[name] for trial in self.trials})
-            if len(tried) > 2 and value in (tried[0], tried[-1]) and name != "epochs":
-                found.append(f"{name} = {value:g}")
-        return found
+    edges: tuple[str, ...]  # parameters whose chosen value is the first or last tried
+    nested: tuple[float, ...] = ()  # accuracies of nested cross-validation (see `nested`)
 
 
 def tune(
     head: type[Head],
     grid: Mapping[str, Any],
     normalisations: Sequence[str],
-    train: Rows,
-    validation: Rows,
+    folds: Iterable[Fold],
     classes: Sequence[str],
+    *,
+    rule: str = "best",
+    refit: Rows | None = None,
 ) -> Tuned:
-    """Fit every point on train rows, keep the best on validation rows, fit its temperature there.
+    """Fit every point on each fold's train rows; choose by its held rows, and fit its temperature there.
 
     Each of an image's k views weighs 1/k in fitting; scored are the images, by
-    probabilities averaged over their views.
+    probabilities averaged over their views. Where the best value is the last of a grid,
+    the grid is extended.
+
+    Parameters
+    ----------
+    folds : iterable
+        The same folds every time.
+    rule : {"best", "one-standard-error"}
+        The latter takes the simplest head that is within a standard error of the best accuracy.
+    refit : Rows, optional
+        Fit what was chosen on these once more: needed where there are several folds.
 
     Raises
     ------
     BadInput
         For train rows that lack a class.
     """
-    missing = set(range(len(classes))) - set(train.y.tolist())
-    if missing:
-        raise BadInput(f"class {classes[missing.pop()]!r} has no image in train; run `prepare` again")
-    rows = train.flat()
-    trials: list[Trial] = []
-    best: tuple[Trial, Classifier] | None = None
-    for kind in normalisations:
-        normalise = Normalisation(kind).fit(rows.X)
-        X, X_validation = normalise(rows.X), normalise(validation.X)
-        for point, fitted in head.path(X, rows.y, grid, train.views):
-            scores = fitted.logits_by_view(X_validation)  # (n, n_classes) or (n, k, n_classes)
-            T = temperature(scores, validation.y)
-            top1 = float((calibrated(scores, T).argmax(axis=1) == validation.y).mean())
-            trial = Trial(kind, point, top1, log_loss(scores / T, validation.y), fitted.converged_)
-            trials.append(trial)
-            if best is None or trial.rank > best[0].rank:
-                best = trial, Classifier(normalise, fitted, T, tuple(classes))
-    assert best is not None  # noqa: S101 - grids and normalisations are never empty
-    return Tuned(best[1], best[0], tuple(trials))
+    search = _Search(head, grid, folds, classes)
+    search.run(normalisations, grid)
+    for _ in range(EXTENSIONS):
+        further = search.beyond()
+        if not further:
+            break
+        search.run([search.best.normalisation], further)
+    chosen = search.simplest() if rule == "one-standard-error" else search.best
+    if refit is None and chosen is search.best:
+        classifier = search.winner
+    else:
+        classifier = search.fit(chosen, refit or next(iter(folds)).train)
+    classifier = replace(classifier, temperature=chosen.temperature)
+    edges = tuple(f"{name} = {chosen.point[name]:g}" for name in search.edges(chosen))
+    return Tuned(classifier, chosen, tuple(search.trials.values()), edges)
+
+
+Key = tuple[Any, ...]  # a normalisation and a point's values
+
+
+class _Search:
+    """What was tried so far, best first found."""
+
+    def __init__(
+        self, head: type[Head], grid: Mapping[str, Any], folds: Iterable[Fold], classes: Sequence[str]
+    ) -> None:
+        self.head, self.grid, self.folds, self.classes = head, grid, folds, classes
+        self.trials: dict[Key, Trial] = {}
+        self.winner: Classifier  # the best one's, of the last fold
+        self.kept: tuple[float, float] = (-1.0, 0.0)
+
+    @property
+    def best(self) -> Trial:
+        """The best one; of equals the first tried."""
+        return max(self.trials.values(), key=lambda trial: trial.rank)
+
+    def run(self, normalisations: Sequence[str], grid: Mapping[str, Any]) -> None:
+        """Try a grid on every fold."""
+        scores: dict[Key, list[Trial]] = {}
+        for fold in self.folds:
+            for kind in normalisations:
+                for point, fitted in self._path(kind, grid, fold.train):
+                    trial, classifier = _scored(fitted, fold.held, point)
+                    scores.setdefault((kind, *point.values()), []).append(trial)
+                    if trial.rank > self.kept:
+                        self.kept, self.winner = trial.rank, classifier
+        self.trials |= {key: _mean(trials) for key, trials in scores.items()}
+
+    def fit(self, trial: Trial, rows: Rows) -> Classifier:
+        """Fit one point."""
+        point = {name: (value,) if is_axis(self.grid[name]) else value for name, value in trial.point.items()}
+        *_, (_, classifier) = self._path(trial.normalisation, {**self.grid, **point}, rows)
+        return classifier
+
+    def simplest(self) -> Trial:
+        """Of the best one's normalisation, the simplest within a standard error of it."""
+        best = self.best
+        near = [
+            trial
+            for trial in self.trials.values()
+            if trial.normalisation == best.normalisation and trial.top1 >= best.top1 - best.top1_error
+        ]
+        return min(near, key=lambda trial: (self.head.complexity(trial.point), -trial.top1))
+
+    def edges(self, trial: Trial) -> dict[str, list[float]]:
+        """Parameters of which a point has the first or last value tried: name → all values tried."""
+        found = {}
+        for name, value in trial.point.items():
+            same = [
+                other.point for other in self.trials.values() if other.normalisation == trial.normalisation
+            ]
+            tried = sorted({point[name] for point in same})
+            if is_axis(self.grid[name]) and len(tried) > 2 and value in (tried[0], tried[-1]):
+                found[name] = tried
+        return found
+
+    def beyond(self) -> dict[str, Any] | None:
+        """The grid with values beyond the edges where the best point stands; None where there are none."""
+        further = {}
+        for name, tried in self.edges(self.best).items():
+            if name in self.head.extends:
+                low = self.best.point[name] == tried[0]
+                last, before = (tried[0], tried[1]) if low else (tried[-1], tried[-2])
+                further[name] = tuple(last * (last / before) ** step for step in range(1, ADDED + 1))
+        return {**self.grid, **further} if further else None
+
+    def _path(self, kind: str, grid: Mapping[str, Any], rows: Rows) -> Iterator[tuple[Point, Classifier]]:
+        missing = set(range(len(self.classes))) - set(rows.y.tolist())
+        if missing:
+            raise BadInput(
+                f"class {self.classes[missing.pop()]!r} has no image in train; run `prepare` again"
+            )
+        flat = rows.flat()
+        normalise = Normalisation(kind).fit(flat.X)
+        for point, fitted in self.head.path(normalise(flat.X), flat.y, grid, rows.views):
+            yield point, Classifier(normalise, fitted, 1.0, tuple(self.classes))
+
+
+def _scored(classifier: Classifier, held: Rows, point: Point) -> tuple[Trial, Classifier]:
+    """Score one head on the rows held back, and fit its temperature there."""
+    scores = classifier.scores(held.X)  # (n, n_classes) or (n, k, n_classes)
+    T = temperature(scores, held.y)
+    top1 = float((calibrated(scores, T).argmax(axis=1) == held.y).mean())
+    error = math.sqrt(top1 * (1 - top1) / len(held.y))
+    loss = log_loss(scores / T, held.y)
+    trial = Trial(classifier.normalisation.kind, point, top1, error, loss, T, classifier.head.converged_)
+    return trial, replace(classifier, temperature=T)
+
+
+def _mean(trials: Sequence[Trial]) -> Trial:
+    """One trial of the same point's on several folds."""
+    if len(trials) == 1:
+        return trials[0]
+    top1 = [trial.top1 for trial in trials]
+    return Trial(
+        trials[0].normalisation,
+        trials[0].point,
+        float(np.mean(top1)),
+        float(np.std(top1, ddof=1) / math.sqrt(len(trials))),
+        float(np.mean([trial.log_loss for trial in trials])),
+        math.exp(float(np.mean([math.log(trial.temperature) for trial in trials]))),
+        all(trial.converged for trial in trials),
+    )
+
+
+def nested(
+    head: type[Head],
+    grid: Mapping[str, Any],
+    normalisations: Sequence[str],
+    outer: CrossValidation,
+    classes: Sequence[str],
+    *,
+    rule: str = "best",
+) -> list[float]:
+    """Accuracy of the whole tuning, on rows that none of it saw: one for each outer fold.
+
+    The accuracy by which a point was chosen flatters it; this does not.
+    """
+    accuracies = []
+    for train, held in outer:
+        inner = replace(outer, rows=train, repeats=1)
+        tuned = tune(head, grid, normalisations, inner, classes, rule=rule, refit=train)
+        answers = tuned.classifier.predict_proba(held.X).argmax(axis=1)
+        accuracies.append(float((answers == held.y).mean()))
+    return accuracies

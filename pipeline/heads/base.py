@@ -38,6 +38,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
     state: ClassVar[tuple[str, ...]] = ()
     given: ClassVar[tuple[str, ...]] = ()  # of these, what is copied from the train rows, not learned
+    extends: ClassVar[tuple[str, ...]] = ()  # parameters whose grid tuning may extend: a geometric one
     converged_: bool = True
 
     def fit(self, X: Array, y: Array, views: int = 1) -> Self:
@@ -105,6 +106,11 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         axes = {name: value for name, value in grid.items() if is_axis(value)}
         for point in ParameterGrid(axes):
             yield point, cls(**fixed, **point).fit(X, y, views)
+
+    @classmethod
+    def complexity(cls, point: Point) -> tuple[float, ...]:
+        """Orders points: of two heads, the simpler one has the smaller."""
+        return tuple(point.values())
 
     def arrays(self) -> dict[str, Array]:
         """The fitted state: everything that scoring needs."""

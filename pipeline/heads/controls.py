@@ -1,11 +1,19 @@
 """Controls: what needs no training has to be beaten."""
 
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from pipeline.heads.base import Array, Head
+from features.errors import BadInput
+from pipeline.heads.base import Array, Head, Point
+from pipeline.heads.rows import in_memory
+from pipeline.heads.shared import Shared
+
+# Rows searched beyond those that vote: which of several at one distance does not hang on how many are asked
+TIES = 8
 
 
 class KNN(Head):
@@ -27,8 +35,29 @@ class KNN(Head):
     state: ClassVar[tuple[str, ...]] = ("rows_", "numbers_")
     given: ClassVar[tuple[str, ...]] = ("rows_", "numbers_")
 
+    _nearest: Shared | None = None  # while a path lasts: as many neighbours as its largest k
+
     def __init__(self, k: int = 5) -> None:
         self.k = k
+
+    @classmethod
+    def path(cls, X: Any, y: Array, grid: Mapping[str, Any], views: int = 1) -> Iterator[tuple[Point, Self]]:
+        """Vote among the first k of the same neighbours for every k (see `Head.path`).
+
+        Raises
+        ------
+        BadInput
+            For a dask array: the rows are the head, and have to fit memory.
+        """
+        if not in_memory(X):
+            raise BadInput(
+                "heads.knn keeps all train features, which do not fit tuning.memory_gb; "
+                "leave heads.knn out or raise tuning.memory_gb"
+            )
+        with Shared(partial(nearest, rows=X, views=views, k=np.max(grid["k"]))) as found:
+            for point, head in super().path(X, y, grid, views):
+                head._nearest = found
+                yield point, head
 
     def _fit(self, X: Array, y: Array, views: int) -> None:
         self.rows_, self.numbers_ = X, y[::views]
@@ -36,14 +65,27 @@ class KNN(Head):
     def _logits(self, X: Array) -> Array:
         """Logarithms of vote shares, one vote spread over all classes so that none is impossible."""
         k, n_classes = min(self.k, len(self.numbers_)), len(self.classes_)
-        views = len(self.rows_) // len(self.numbers_)
-        enough = (k - 1) * views + 1  # rows for k images: k - 1 images have one row fewer
-        search = NearestNeighbors(n_neighbors=enough, algorithm="brute").fit(self.rows_)
-        images = search.kneighbors(X, return_distance=False) // views  # (n, enough), nearest first
-        nearest = [list(dict.fromkeys(row))[:k] for row in images.tolist()]  # each image once
-        voters = self.numbers_[nearest]  # (n, k)
+        if self._nearest is not None and self._nearest.open:
+            images = self._nearest(X)[:, :k]
+        else:
+            images = nearest(X, self.rows_, len(self.rows_) // len(self.numbers_), k)
+        voters = self.numbers_[images]  # (n, k)
         votes = np.stack([(voters == number).sum(axis=1) for number in range(n_classes)], axis=1)
         return np.log((votes + 1 / n_classes) / (k + 1))
+
+
+def nearest(X: Array, rows: Array, views: int, k: int) -> Array:
+    """Find the k nearest of images in several views, (n, min(k, images)) positions, nearest first.
+
+    Searched by brute force, by scikit-learn in blocks: memory does not grow with n × rows.
+    """
+    k = min(k, len(rows) // views)
+    enough = (k - 1) * views + 1  # rows for k images: k - 1 images have one row fewer
+    search = NearestNeighbors(n_neighbors=min(enough + TIES, len(rows)), algorithm="brute").fit(rows)
+    distances, found = search.kneighbors(X)
+    order = np.lexsort((found, distances))[:, :enough]  # of rows at one distance the first
+    images = np.take_along_axis(found, order, axis=1) // views  # (n, enough)
+    return np.array([list(dict.fromkeys(row))[:k] for row in images.tolist()])  # each image once
 
 
 class Majority(Head):

@@ -5,6 +5,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.heads.rows import blocks, in_memory
+
 
 class Normalisation:
     """`none`; `l2`: each row to length 1; `standard`: each column to mean 0 and variance 1.
@@ -21,22 +23,36 @@ class Normalisation:
         self.kind = kind
         self.mean = self.scale = np.zeros(0, np.float32)
 
-    def fit(self, X: NDArray[np.float32]) -> Self:
-        """Learn column means and deviations from train rows, (n, d) float32."""
-        if self.kind == "standard":
-            self.mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
-            deviation = X.std(axis=0, dtype=np.float64)
-            # A column that varies by rounding only would be blown up to noise
-            noise = np.finfo(np.float32).eps * np.abs(X).max(axis=0)
-            self.scale = np.where(deviation > noise, deviation, 1).astype(np.float32)
+    def fit(self, X: Any) -> Self:
+        """Learn column means and deviations from train rows, (n, d) float32, in memory or as a dask array."""
+        if self.kind != "standard":
+            return self
+        shift: Any = None
+        total, squares, largest = 0.0, 0.0, 0.0
+        for _, part in blocks(X):
+            exact = part.astype(np.float64)
+            if shift is None:
+                shift = exact.mean(axis=0)  # sums of squares about zero would cancel
+            exact -= shift
+            total, squares = total + exact.sum(axis=0), squares + (exact * exact).sum(axis=0)
+            largest = np.maximum(largest, np.abs(part).max(axis=0))
+        mean = total / len(X)
+        deviation = np.sqrt(np.maximum(squares / len(X) - mean * mean, 0))
+        self.mean = (shift + mean).astype(np.float32)
+        # A column that varies by rounding only would be blown up to noise
+        noise = np.finfo(np.float32).eps * largest
+        self.scale = np.where(deviation > noise, deviation, 1).astype(np.float32)
         return self
 
-    def __call__(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalise (…, d) float32."""
+    def __call__(self, X: Any) -> Any:
+        """Normalise (…, d) float32; a dask array when it is read."""
+        if not in_memory(X):
+            return X.map_blocks(self, dtype=np.float32, meta=np.zeros((0, 0), np.float32))
         if self.kind == "standard":
             return (X - self.mean) / self.scale
         if self.kind == "l2":
-            lengths = np.sqrt((X * X).sum(axis=-1, keepdims=True))
+            # Not through X * X, which would be as large as X once more
+            lengths = np.sqrt(np.einsum("...i,...i->...", X, X))[..., None]
             return np.divide(X, np.where(lengths > 0, lengths, 1), dtype=np.float32)
         return X
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
 
 BLOCK = 8192  # rows of an array in memory that are worked on at once
 
@@ -39,17 +40,16 @@ def blocks(X: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
             yield rows, part
 
 
-def row_weights(y: NDArray[Any], views: int, class_weight: str | None) -> NDArray[np.float64]:
+def row_weights(
+    y: NDArray[Any], classes: NDArray[Any], views: int, class_weight: Any = None
+) -> NDArray[np.float64]:
     """What each row's loss counts, (n,): 1 / views, so that images weigh the same however often seen.
-
-    With `balanced`, times n / (n_classes × rows of its class), as in scikit-learn: every
-    class then weighs the same.
 
     Parameters
     ----------
-    y : (n,) int, class numbers from 0, none without a row
+    y : (n,) positions in `classes`
+    class_weight : None, "balanced" or {class: weight}
+        A factor for each class, as in scikit-learn; `balanced` makes every class count the same.
     """
-    if class_weight is None:
-        return np.full(len(y), 1 / views)
-    counts = np.bincount(y)
-    return (len(y) / (len(counts) * counts) / views)[y]
+    factors = compute_class_weight(class_weight, classes=classes, y=classes[y])
+    return np.asarray(factors[y] / views)

@@ -4,22 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits, load_wine
-from sklearn.linear_model import LogisticRegression
+from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator
 
 from features.errors import BadInput
 from pipeline.classifier import Classifier
 from pipeline.heads import HEADS, KNN, MLP, LinearSVM, LogReg, Majority, RbfSVM
 from pipeline.heads.base import Head
-from pipeline.heads.linear import rotated
 from pipeline.heads.normalisation import Normalisation
 
 GRIDS = {
-    "logreg": {"C": (0.01, 1.0)},
-    "linear-svm": {"C": (0.01, 1.0)},
+    "logreg": {"C": (0.01, 1.0), "tol": 1e-9},
+    "linear-svm": {"C": (0.01, 1.0), "tol": 1e-9},
     "rbf-svm": {"C": (1.0, 10.0), "gamma": (0.5, 1.0)},
     "mlp": {"hidden": 16, "learning_rate": (1e-2,), "epochs": 3},
     "knn": {"k": (1, 5)},
@@ -34,7 +32,9 @@ def digits(n: int = 200, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "head", [LogReg(), LinearSVM(), RbfSVM(), MLP(epochs=60), KNN(), Majority()], ids=repr
+    "head",
+    [LogReg(), LinearSVM(), RbfSVM(), MLP(epochs=60, class_weight="balanced"), KNN(), Majority()],
+    ids=repr,
 )
 def test_is_a_scikit_learn_estimator(head: Head) -> None:
     weak = {"check_classifiers_train": "the majority does not separate blobs"}
@@ -87,38 +87,6 @@ def test_saved_head_is_the_same_head(name: str, classes: int, tmp_path: Path) ->
         Classifier.load(tmp_path)
 
 
-@pytest.mark.parametrize("d", [13, 400])  # fewer and more features than the 178 rows
-@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
-def test_logreg_solves_scikit_learns_problem(d: int, C: float) -> None:
-    X, y = load_wine(return_X_y=True)
-    X = (X - X.mean(0)) / X.std(0) @ np.random.default_rng(0).normal(size=(13, d)) / np.sqrt(d)
-    reference = LogisticRegression(C=C, tol=1e-10, max_iter=20_000).fit(X, y)
-    head = LogReg(C).fit(X, y)
-
-    def objective(W: np.ndarray, b: np.ndarray) -> float:
-        scores = X @ W.T + b
-        losses = np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1)) + scores.max(1)
-        return float(0.5 * (W**2).sum() + C * (losses - scores[np.arange(len(y)), y]).sum())
-
-    best = objective(reference.coef_, reference.intercept_)
-    assert objective(head.coef_, head.intercept_) <= best * (1 + 2e-3)
-    np.testing.assert_allclose(head.predict_proba(X), reference.predict_proba(X), atol=0.02)
-
-
-@pytest.mark.parametrize("d", [13, 400])
-@pytest.mark.parametrize("classes", [2, 3])
-def test_linear_svm_solves_scikit_learns_problem(d: int, classes: int) -> None:
-    X, y = load_wine(return_X_y=True)
-    X, y = X[y < classes], y[y < classes]
-    X = (X - X.mean(0)) / X.std(0) @ np.random.default_rng(0).normal(size=(13, d)) / np.sqrt(d)
-    reference = LinearSVC(C=0.1, tol=1e-8, max_iter=100_000).fit(X, y)
-    head = LinearSVM(0.1).fit(X, y)
-    scores = reference.decision_function(X)
-    if classes == 2:
-        scores = np.stack([-scores / 2, scores / 2], axis=1)
-    np.testing.assert_allclose(head.logits(X), scores, atol=2e-3)
-
-
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_rbf_svm_is_scikit_learns(classes: int) -> None:
     X, y = digits(300, classes)
@@ -144,26 +112,6 @@ def test_mlp_learns_what_a_line_cannot() -> None:
     y = (X[:, 0] * X[:, 1] > 0).astype(int)  # exclusive or
     assert MLP(hidden=32, learning_rate=0.01, epochs=60).fit(X[:400], y[:400]).score(X[400:], y[400:]) > 0.9
     assert LogReg().fit(X[:400], y[:400]).score(X[400:], y[400:]) < 0.7
-
-
-def test_stopping_early_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    X, y = digits(200)
-    assert LogReg(1.0).fit(X, y).converged_
-    monkeypatch.setattr("pipeline.heads.linear.MAX_ITERATIONS", 2)
-    assert not LogReg(1000.0).fit(X, y).converged_
-
-
-def test_rotation_loses_nothing() -> None:
-    X = np.random.default_rng(0).normal(size=(20, 50))
-    X[7] = X[3]  # linearly dependent rows
-    Z, back = rotated(X)
-    assert back is not None
-    assert Z.shape == (20, 19)
-    np.testing.assert_allclose(Z @ back, X, atol=1e-12)
-    np.testing.assert_allclose(back @ back.T, np.eye(19), atol=1e-10)
-    tall, none = rotated(X.T)
-    assert none is None
-    np.testing.assert_array_equal(tall, X.T)
 
 
 def test_normalisation_is_fitted_on_train_rows_only() -> None:

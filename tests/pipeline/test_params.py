@@ -35,6 +35,12 @@ def test_committed_parameters_are_the_contract() -> None:
         ('heads.logreg.C=["1e-3"]', "heads.logreg.C.0: input should be a valid number (received '1e-3')"),
         ("heads.logreg.C=[0]", "heads.logreg.C.0: input should be greater than 0 (received 0)"),
         ("heads.logreg.C=[.inf]", "heads.logreg.C"),
+        (
+            "heads.logreg.C={low: 1, high: 1, count: 3}",
+            "heads.logreg.C: low and high should be numbers with 0 < low",
+        ),
+        ("heads.logreg.C={low: 1, high: 2}", "should be a list of numbers, or {low, high, count}"),
+        ("heads.logreg.C={low: 1, high: 2, count: 1}", "count should be an integer, 2 or more"),
         ("heads.mlp.epochs=true", "heads.mlp.epochs: input should be a valid integer (received True)"),
         ("heads.mlp.epochs=2.5", "heads.mlp.epochs: input should be a valid integer"),
         ("heads.knn={n: 3}", "heads.knn.k' is missing"),
@@ -58,6 +64,16 @@ def test_wrong_values_are_named_with_what_is_allowed(override: str, said: str) -
     with pytest.raises(BadInput) as refused:
         load(PARAMS, [override])
     assert said in str(refused.value)
+
+
+def test_grid_may_be_written_as_a_range() -> None:
+    C = load(PARAMS, ["heads.logreg.C={low: 0.01, high: 100, count: 5}"]).heads.logreg.C  # type: ignore[union-attr]
+    assert C == (0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+def test_former_name_of_the_cpu_engine_still_works() -> None:
+    assert load(PARAMS, ["extract.engine=ncnn"]).extract.engine == "winograd"
+    assert load(PARAMS, ["extract.engine=winograd"]) == load(PARAMS, ["extract.engine=ncnn"])
 
 
 def test_overrides_are_yaml_in_the_spelling_of_dvc() -> None:

@@ -1,0 +1,75 @@
+"""Which rows tuning fits and which it scores: the validation split, or folds of cross-validation.
+
+Test rows are in none of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from features.errors import BadInput
+
+
+class Rows(NamedTuple):
+    """Features of some images and their class numbers (n,).
+
+    Features are (n, d), or (n, k, d) for k views; a float32 array, or a dask array where
+    they do not fit memory. What belongs together has the same `unit`, (n,): copies of an image,
+    and images of one group.
+    """
+
+    X: Any
+    y: NDArray[np.int32]
+    unit: NDArray[np.intp]
+
+    @property
+    def views(self) -> int:
+        """Views per image."""
+        return 1 if self.X.ndim == 2 else int(self.X.shape[1])
+
+    def flat(self) -> "Rows":
+        """One row per view, (n × k, d) and (n × k,), the views of an image adjacent."""
+        X = self.X.reshape(-1, self.X.shape[-1])
+        return Rows(X, self.y.repeat(self.views), self.unit.repeat(self.views))
+
+    def take(self, numbers: NDArray[np.intp]) -> "Rows":
+        """Some of them."""
+        return Rows(self.X[numbers], self.y[numbers], self.unit[numbers])
+
+
+class Fold(NamedTuple):
+    """Rows to fit on, and rows to score."""
+
+    train: Rows
+    held: Rows
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Repeated stratified k-fold: every row is scored once in each repeat; units stay together."""
+
+    rows: Rows
+    folds: int
+    repeats: int
+    seed: int
+
+    def check(self, classes: Sequence[str]) -> None:
+        """Raise BadInput where a class has too few images to be in every fold's train rows."""
+        for number, name in enumerate(classes):
+            units = len(np.unique(self.rows.unit[self.rows.y == number]))
+            if units < self.folds:
+                raise BadInput(
+                    f"tuning.folds is {self.folds}, but class {name!r} has {units} "
+                    f"image{'s' if units != 1 else ''} in train and validation that may be parted; "
+                    f"lower tuning.folds or set tuning.protocol to validation"
+                )
+
+    def __iter__(self) -> Iterator[Fold]:
+        for repeat in range(self.repeats):
+            cut = StratifiedGroupKFold(self.folds, shuffle=True, random_state=self.seed + repeat)
+            for train, held in cut.split(np.zeros(len(self.rows.y)), self.rows.y, self.rows.unit):
+                yield Fold(self.rows.take(train), self.rows.take(held))
