@@ -9,6 +9,7 @@ in `pipeline.outlook`.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,13 @@ from features.store import FeatureStore
 from pipeline import statistics
 from pipeline.curve_plots import learning_curves
 from pipeline.curve_results import show
+from pipeline.folds import Rows
 from pipeline.heads import HEADS
 from pipeline.learning_curve import Curve, Design, measure
 from pipeline.outlook import Outlook
 from pipeline.plots import svg
 from pipeline.project import Project
-from pipeline.tuning import Rows
+from pipeline.splits import units
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,11 @@ def curve(
 
 def best_of_layers(curves: Sequence[Curve]) -> list[Curve]:
     """The best head of each layer with all train images, the best of these first."""
-    layers = {each.layer: each for each in sorted(curves, key=lambda each: each.sampled.value) if each.layer}
-    return sorted(layers.values(), key=lambda each: -each.sampled.value)
+    best: dict[str, Curve] = {}
+    for each in sorted(curves, key=lambda each: -each.sampled.value):
+        if each.layer:
+            best.setdefault(each.layer, each)
+    return list(best.values())
 
 
 def _plan(project: Project, heads: Sequence[str], layers: Sequence[str], draws: int, seed: int) -> Plan:
@@ -102,12 +107,21 @@ def _plan(project: Project, heads: Sequence[str], layers: Sequence[str], draws: 
     manifest, network = project.read_manifest(), project.settings.weights.network
     chosen = [parse_layer(name, network) for name in dict.fromkeys(layers)] or project.layers
     stores = {layer.name: project.store(layer, manifest) for layer in chosen}
-    train, validation = manifest.where("train"), manifest.where("validation")
-    # Copies, and images of a group, tell of each other
-    units = np.array([manifest.rows[number].group or manifest.rows[number].sha256 for number in validation])
-    labels = manifest.labels
-    design = Design.draw(labels[train], labels[validation], units, draws=draws, seed=seed)
+    train, validation = (_rows(None, manifest, split) for split in ("train", "validation"))
+    images = len(train.y) + len(validation.y)
+    for name, store in stores.items():
+        _check_memory(name, images * math.prod(store.features.shape[1:]), project.settings.tuning.memory_gb)
+    design = Design.draw(train.y, validation.y, validation.unit, draws=draws, seed=seed)
     return Plan(manifest, tuple(dict.fromkeys(heads)) or known, stores, design, seed)
+
+
+def _check_memory(layer: str, numbers: int, memory_gb: float) -> None:
+    size = 4 * numbers / 1e9  # float32
+    if size > memory_gb:
+        raise BadInput(
+            f"{layer}: a curve needs train and validation rows in memory, and these take {size:.1f} GB, "
+            f"more than tuning.memory_gb = {memory_gb:g}; raise that, or choose smaller layers with --layer"
+        )
 
 
 def _on_layer(project: Project, plan: Plan, layer: str | None) -> Iterator[Curve]:
@@ -135,7 +149,7 @@ def _rows(store: FeatureStore | None, manifest: Manifest, split: str) -> Rows:
     """Read one split's features, of all views; a head without a layer sees a single constant."""
     numbers = manifest.where(split)
     X = store.rows(numbers) if store else np.zeros((len(numbers), 1), np.float32)
-    return Rows(X, manifest.labels[numbers])
+    return Rows(X, manifest.labels[numbers], units(manifest.rows)[numbers])
 
 
 def _record(

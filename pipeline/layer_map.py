@@ -78,7 +78,7 @@ def layer_map(project: Project) -> list[Cell]:
             aside.write_text(svg(picture(cells)), "utf-8")
         write_csv(path, COLUMNS, [tuple(vars(cell).values()) for cell in cells])
     console = plain_console()
-    console.print(table(cells, len(manifest.where("validation"))))
+    console.print(table(cells, scored_on(project, manifest)))
     console.print(f"Picture: {path.with_suffix('.svg')}", soft_wrap=True)
     return cells
 
@@ -119,15 +119,20 @@ def _rank(cell: Cell) -> tuple[float, float]:
     return cell.top1, -cell.log_loss
 
 
-def table(cells: Sequence[Cell], validation_images: int) -> Table:
-    """A row per layer and normalisation, a column per head."""
+def scored_on(project: Project, manifest: Manifest) -> str:
+    """What the accuracies are shares of, in words."""
+    validation, train = len(manifest.where("validation")), len(manifest.where("train"))
+    if project.settings.tuning.protocol == "validation":
+        return f"{validation} validation images"
+    return f"{train + validation} train and validation images by cross-validation"
+
+
+def table(cells: Sequence[Cell], scored: str) -> Table:
+    """A row per layer and normalisation, a column per head; `scored` says on what."""
     heads = list(dict.fromkeys(cell.head for cell in cells))
     shown = Table(
         box=box.SIMPLE_HEAD,
-        title=(
-            f"Best top-1 % of all tried, on {validation_images} validation images, which also chose it; "
-            "◂ best of its layer"
-        ),
+        title=(f"Best top-1 % of all tried, on {scored}, which also chose it; ◂ best of its layer"),
         title_justify="left",
     )
     for heading in ("layer", "weights", "normalisation"):

@@ -1,6 +1,6 @@
 """Accuracy against the number of train images, measured on validation rows alone.
 
-    design = Design.draw(train.y, validation.y, units, draws=5, seed=0)
+    design = Design.draw(train.y, validation.y, validation.unit, draws=5, seed=0)
     accuracy, right = measure(LogReg, {"C": [0.1, 1.0]}, ["l2"], train, validation, design)
 
 Test rows are never seen here. Validation rows both choose and score, but no row is scored
@@ -17,10 +17,10 @@ from scipy.stats import t
 
 from features.errors import BadInput
 from pipeline.calibration import calibrated, log_loss
+from pipeline.folds import Rows
 from pipeline.heads.base import Head
 from pipeline.heads.normalisation import Normalisation
 from pipeline.statistics import CONFIDENCE, Interval
-from pipeline.tuning import Rows
 
 STEPS = (1, 2, 5)  # per decade: nearly even on a logarithmic axis
 NEARLY_ALL = 0.8  # of the largest class: draws of more are nearly the same images, and cost the most
@@ -99,7 +99,7 @@ class Design:
         ----------
         train, validation : (n,) int32 class numbers
         units : (n_validation,)
-            Names of what must not be parted between the halves: groups, copies.
+            Of what must not be parted between the halves: copies, and images of a group.
         draws : int
             Random orders of the train rows.
         seed : int
@@ -181,8 +181,7 @@ def measure(
     """
 
     def fit(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        part = Rows(train.X[rows], train.y[rows])
-        return cross_fitted(head, grid, normalisations, part, validation, design.second)
+        return cross_fitted(head, grid, normalisations, train.take(rows), validation, design.second)
 
     accuracy = [
         tuple(float(fit(design.subset(size, draw)).mean()) for draw in range(design.draws))

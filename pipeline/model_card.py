@@ -53,6 +53,9 @@ def model_card(card: Mapping[str, Any], manifest: Manifest, features: Mapping[st
     network = [features["weights_source"]["network"]] if features and card["weights"] != "none" else []
     seen = Counter((row.label, row.split) for row in manifest.rows)
     counts = [(name, [seen[name, split] for split in SPLITS]) for name in manifest.classes]
+    totals = [len(manifest.where(split)) for split in SPLITS]
+    crossed = (card["inputs"]["tuning"] or {}).get("protocol", "validation") != "validation"
+    scored = f"{totals[0] + totals[1]} train and validation images, by cross-validation"
     return environment.get_template("model_card.md").render(
         card=card,
         features=features,
@@ -60,7 +63,8 @@ def model_card(card: Mapping[str, Any], manifest: Manifest, features: Mapping[st
         tags=["transfer-learning", "frozen-features", card["head"], *network],
         splits=SPLITS,
         counts=counts,
-        totals=[len(manifest.where(split)) for split in SPLITS],
+        totals=totals,
+        scored=scored if crossed else f"{totals[1]} validation images",
     )
 
 

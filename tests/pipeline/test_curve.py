@@ -17,14 +17,18 @@ from features.errors import BadInput
 from features.store import FeatureStore
 from pipeline.curve import curve
 from pipeline.extraction import extract
+from pipeline.folds import Rows
 from pipeline.heads import LogReg
 from pipeline.heads.base import Head
 from pipeline.learning_curve import Design, cross_fitted, halves, measure, over_draws, sizes
 from pipeline.outlook import Outlook
 from pipeline.project import Project
 from pipeline.statistics import Interval
-from pipeline.tuning import Rows
 from tests.conftest import Cli, refusal
+
+
+def rows(X: np.ndarray, y: np.ndarray) -> Rows:
+    return Rows(X, y, np.arange(len(y)))
 
 
 def design(y: np.ndarray, draws: int = 3, seed: int = 0) -> Design:
@@ -44,11 +48,11 @@ def test_subsets_are_stratified_nested_and_drawn() -> None:
     for draw in range(3):
         smaller: set[int] = set()
         for size in drawn.sizes:
-            rows = drawn.subset(size, draw)
-            np.testing.assert_array_equal(np.bincount(y[rows]), np.minimum([30, 12, 3], size))
-            assert smaller <= set(rows)
-            smaller = set(rows)
-        np.testing.assert_array_equal(rows, np.arange(len(y)))
+            subset = drawn.subset(size, draw)
+            np.testing.assert_array_equal(np.bincount(y[subset]), np.minimum([30, 12, 3], size))
+            assert smaller <= set(subset)
+            smaller = set(subset)
+        np.testing.assert_array_equal(subset, np.arange(len(y)))
     assert drawn.images == tuple(sum(min(n, size) for n in (30, 12, 3)) for size in drawn.sizes)
     assert len({tuple(drawn.subset(5, draw)) for draw in range(3)}) == 3
     np.testing.assert_array_equal(design(y, draws=4).places[:3], drawn.places)
@@ -84,7 +88,7 @@ def test_cross_fitting_is_scikit_learns_by_hand() -> None:
     X, y = (X + rng.normal(0, X.std(0), X.shape)).astype(np.float32), y.astype(np.int32)
     order = rng.permutation(len(y))
     fit, score = order[:30], order[30:]
-    train, validation = Rows(X[fit], y[fit]), Rows(X[score], y[score])
+    train, validation = rows(X[fit], y[fit]), rows(X[score], y[score])
     second = halves(validation.y, np.arange(len(score)), np.random.default_rng(0))
     grid = {"C": (1e-3, 0.1, 10.0)}
     right = cross_fitted(LogReg, grid, ("l2", "standard"), train, validation, second)
@@ -128,10 +132,10 @@ def test_choosing_does_not_flatter() -> None:
     rng = np.random.default_rng(0)
     honest, best = [], []
     for _ in range(20):
-        validation = Rows(
+        validation = rows(
             rng.normal(size=(60, 5)).astype(np.float32), rng.integers(0, 2, 60).astype(np.int32)
         )
-        train = Rows(validation.X[:4], validation.y[:4])
+        train = rows(validation.X[:4], validation.y[:4])
         second = halves(validation.y, np.arange(60), rng)
         grid = {"seed": range(100)}
         honest.append(cross_fitted(Guesses, grid, ("none",), train, validation, second).mean())
@@ -150,8 +154,8 @@ def test_views_are_averaged_and_full_size_is_one_fit() -> None:
     copies = np.repeat(X[:, None], 3, axis=1)
     plan = Design.draw(y[:80], y[80:], np.arange(len(y) - 80), draws=2, seed=0)
     grid = {"C": (0.1, 1.0)}
-    once = measure(LogReg, grid, ("none",), Rows(X[:80], y[:80]), Rows(X[80:], y[80:]), plan)
-    views = measure(LogReg, grid, ("none",), Rows(copies[:80], y[:80]), Rows(copies[80:], y[80:]), plan)
+    once = measure(LogReg, grid, ("none",), rows(X[:80], y[:80]), rows(X[80:], y[80:]), plan)
+    views = measure(LogReg, grid, ("none",), rows(copies[:80], y[:80]), rows(copies[80:], y[80:]), plan)
     assert once[0] == views[0]  # three views that are the same image
     assert len(once[0]) == len(plan.sizes)
     assert once[0][-1] == (once[1].mean(),) * 2
@@ -206,11 +210,11 @@ def test_command_measures_without_test_rows(
     extracted: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[int] = []
-    rows = FeatureStore.rows
+    read = FeatureStore.rows
 
     def watched(self: FeatureStore, positions: Any, view: int | None = None) -> Any:
         asked.extend(positions)
-        return rows(self, positions, view)
+        return read(self, positions, view)
 
     monkeypatch.setattr(FeatureStore, "rows", watched)
     curve(extracted, draws=3)
@@ -254,6 +258,9 @@ def test_refuses_what_there_is_not(extracted: Project, cli: Cli) -> None:
     ):
         with pytest.raises(BadInput, match=said):
             curve(extracted, **arguments)
+    small = Project.open(extracted.root, [*OVERRIDES, "tuning.memory_gb=1e-6"])
+    with pytest.raises(BadInput, match=r"more than tuning\.memory_gb = 1e-06"):
+        curve(small)
     done = cli("curve", "--draws", 1, "--project", extracted.root, code=2)
     assert "--draws should be at least 2" in refusal(done)
     assert not (extracted.artifacts / "curve.json").exists()
