@@ -94,6 +94,18 @@ def test_says_what_the_card_holds(trained: Project) -> None:
     assert f"{card['temperature']:.4g}" in text
 
 
+def test_says_what_cross_validation_scored(trained: Project) -> None:
+    project = Project.open(
+        trained.root, ["extract.layers=[conv1_1:avg]", "tuning.protocol=cross-validation", "tuning.folds=2"]
+    )
+    train(project, "logreg")
+    _, _, text = card_of(project, "pixels.logreg")
+    manifest = project.read_manifest()
+    images = len(manifest.where("train")) + len(manifest.where("validation"))
+    assert "Fitted on train and validation images" in text
+    assert f"on {images} train and validation images, by cross-validation" in text
+
+
 @pytest.mark.parametrize("method", ["conv1_1:avg.logreg", "pixels.logreg", "majority"])
 def test_its_example_runs(method: str, trained: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     card, _, text = card_of(trained, method)
