@@ -9,7 +9,7 @@ for the report), `artifacts/predictions/<method>.npz` and `artifacts/plots/`.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pipeline.project import Project, read_json
 from pipeline.train import inputs, method_folder, method_name
 
 BASELINES = "finetune."  # how the names of fine-tuned methods begin
+TRUST = ("imagenet", "file", "untrained", "random")  # weights: an ensemble is as good as its worst
 DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
 
 
@@ -32,9 +33,10 @@ DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set her
 class Method:
     """A trained method, as it stands in its folder."""
 
-    name: str  # pool5.logreg, finetune.full, majority
+    name: str  # pool5.logreg, ensemble, finetune.full, majority
     card: Mapping[str, Any]
     predictions: Predictions
+    validation: Predictions | None = None  # of rows that the method was not fitted on
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Line:
 
     method: str
     weights: str
-    validation_top1: float
-    validation_log_loss: float
+    validation_top1: float | None
+    validation_log_loss: float | None
     top1: float
     low: float
     high: float
@@ -87,7 +89,8 @@ def compare(project: Project) -> list[Line]:
         Where one has to be trained first, or was trained on something else.
     """
     manifest = project.read_manifest()
-    methods = [*_heads(project, manifest), *_baselines(project, manifest)]
+    heads = _heads(project, manifest)
+    methods = [*heads, *_ensemble(project, heads), *_baselines(project, manifest)]
     lines = _lines(project, methods)
     with project.writing(project.comparison) as scratch:
         with written_aside(project.predictions, scratch=scratch) as aside:
@@ -110,8 +113,11 @@ def _heads(project: Project, manifest: Manifest) -> list[Method]:
     for head in project.settings.heads.named():
         for layer in (None,) if head == "majority" else project.layers:
             card = trained_card(project, head, layer, manifest)
-            predictions = Predictions.read(method_folder(project, head, layer) / "predictions.npz")
-            methods.append(Method(method_name(head, layer), card, predictions))
+            folder = method_folder(project, head, layer)
+            held = folder / "validation.npz"
+            validation = Predictions.read(held) if held.exists() else None
+            test = Predictions.read(folder / "predictions.npz")
+            methods.append(Method(method_name(head, layer), card, test, validation))
     return methods
 
 
@@ -127,6 +133,45 @@ def trained_card(project: Project, head: str, layer: Layer | None, manifest: Man
             f"run `python cli.py train --head {head}` first"
         )
     return card
+
+
+def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
+    """The mean of the probabilities of each layer's best head, where there are several layers."""
+    best: dict[str, Method] = {}
+    for method in heads:
+        layer = method.card["layer"]
+        if layer not in (None, "pixels") and (layer not in best or _rank(method) > _rank(best[layer])):
+            best[layer] = method
+    if len(best) < 2 or not project.settings.compare.ensemble:
+        return []
+    members = list(best.values())
+    cards = [member.card for member in members]
+    card = {
+        "layers": list(best),
+        "weights": max((card["weights"] for card in cards), key=TRUST.index),
+        "validation": _validation_of(members),
+        "chosen": {"mean of": " and ".join(member.name for member in members)},
+        "converged": all(card["converged"] for card in cards),
+        **{key: sum(card[key] for card in cards) for key in ("seconds", "trials", "trainable_parameters")},
+    }
+    proba = np.mean([member.predictions.proba for member in members], axis=0)
+    return [Method("ensemble", card, replace(members[0].predictions, proba=proba))]
+
+
+def _rank(method: Method) -> tuple[float, float]:
+    return method.card["validation"]["top1"], -method.card["validation"]["log_loss"]
+
+
+def _validation_of(members: Sequence[Method]) -> dict[str, float | None]:
+    """Scores of members' mean on validation rows; None where some member was fitted on these."""
+    if any(member.validation is None for member in members):
+        return {"top1": None, "log_loss": None}
+    each = [member.validation for member in members if member.validation]
+    proba, label = np.mean([one.proba for one in each], axis=0), each[0].label
+    return {
+        "top1": float((proba.argmax(axis=1) == label).mean()),
+        "log_loss": statistics.log_loss(proba, label),
+    }
 
 
 def _baselines(project: Project, manifest: Manifest) -> list[Method]:
@@ -182,7 +227,7 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
                 *difference,
                 p_values.get(method.name),
                 card["seconds"],
-                spent.get(card.get("layer"), 0.0) if card["weights"] != "none" else 0.0,
+                sum(spent.get(layer, 0.0) for layer in _layers_of(card)),
                 card.get("trials", card.get("runs", 1)),
                 card["trainable_parameters"],
                 card.get("converged", True),
@@ -190,6 +235,11 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
             )
         )
     return lines
+
+
+def _layers_of(card: Mapping[str, Any]) -> list[str]:
+    """The network's layers that a method needs."""
+    return [] if card["weights"] == "none" else card.get("layers", [card.get("layer")])
 
 
 def _metrics(line: Line) -> dict[str, Any]:
@@ -242,7 +292,10 @@ def best_head(lines: Sequence[Line], *, control: bool = False) -> Line | None:
     """
     heads = [line for line in lines if not line.method.startswith(BASELINES)]
     heads = [line for line in heads if (line.weights == "none") == control]
-    return max(heads, key=lambda line: (line.validation_top1, -line.validation_log_loss), default=None)
+    scored = [line for line in heads if line.validation_top1 is not None]
+    return max(
+        scored, key=lambda line: (line.validation_top1, -(line.validation_log_loss or 0.0)), default=None
+    )
 
 
 def baseline_of(lines: Sequence[Line]) -> Line | None:

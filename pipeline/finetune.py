@@ -40,7 +40,7 @@ from pipeline.heads.linear import LinearHead, LogReg
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.splits import units
-from pipeline.trainer import Tuned, scores, train
+from pipeline.trainer import Tuned, refit, scores, train
 from pipeline.tuning import tune
 
 FILES = ("model.safetensors", "history.csv", "predictions.npz", RUN_CARD)
@@ -86,6 +86,8 @@ def inputs(project: Project, manifest: Manifest, mode: str) -> dict[str, Any]:
         # The images as they are: how many views of them are stored plays no part
         "features": {k: v for k, v in project.parameters()["extract"].items() if k != "views"},
         "finetune": project.settings.finetune.model_dump(mode="json", exclude={"modes", "top"}),
+        # Said only where it is so: runs of before it could be stay what they are
+        **({"refit": True} if project.settings.compare.refit else {}),
     }
 
 
@@ -134,12 +136,8 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
     plan = extraction(project, manifest, [top], ("none",))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with it only
     torch.use_deterministic_algorithms(True)
-    torch.manual_seed(settings.seed)
-    model = Tuned(top, plan.weights, len(manifest.classes), top.width(project.image_size))
-    if settings.head_start == "head":
-        _start_from_head(model, project, plan, top)
     device = torch.device(plan.choice.device)
-    model.to(device).to(memory_format=torch.channels_last)
+    model = _start(project, plan, top, device)
     print(
         f"finetune: {mode} on {device}, new output layer on {top.name}, {_parameters(model):,} parameters, "
         f"{settings.epochs} epochs of {images} images",
@@ -150,8 +148,12 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
     model.load_state_dict(best)
     logits = scores(model, decoder, manifest.where("validation"), device)
     T = temperature(logits, manifest.labels[manifest.where("validation")])
-    proba = calibrated(scores(model, decoder, manifest.where("test"), device), T)
     chosen = max(history, key=lambda epoch: epoch.rank)
+    if project.settings.compare.refit:
+        print(f"finetune: {mode} once more, with the validation rows, {chosen.epoch} epochs", flush=True)
+        model = _start(project, plan, top, device)
+        refit(model, decoder, settings, device, chosen.epoch)
+    proba = calibrated(scores(model, decoder, manifest.where("test"), device), T)
     card = {
         "schema": 1,
         "method": f"finetune.{mode}",
@@ -164,7 +166,8 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
         "temperature": T,
         "classes": list(manifest.classes),
         "runs": 1,
-        "images_seen": settings.epochs * images,
+        "images_seen": settings.epochs * images,  # in training that was scored: not by `refit`
+        "fitted_on": ["train", "validation"] if project.settings.compare.refit else ["train"],
         "seconds": round(time.monotonic() - started, 3),
         "trainable_parameters": _parameters(model),
         "device": str(device),
@@ -175,6 +178,16 @@ def _train(project: Project, manifest: Manifest, mode: str, facts: dict[str, Any
         write_csv(aside / "history.csv", list(vars(history[0])), [tuple(vars(e).values()) for e in history])
         Predictions.of(manifest, "test", proba).write(aside / "predictions.npz")
         immutable.seal(aside, RUN_CARD, card)
+
+
+def _start(project: Project, plan: Extraction, top: Layer, device: torch.device) -> Tuned:
+    """Build the model as training starts from it: the same every time."""
+    settings = project.settings.finetune
+    torch.manual_seed(settings.seed)
+    model = Tuned(top, plan.weights, len(plan.manifest.classes), top.width(project.image_size))
+    if settings.head_start == "head":
+        _start_from_head(model, project, plan, top)
+    return model.to(device).to(memory_format=torch.channels_last)
 
 
 def _start_from_head(model: Tuned, project: Project, plan: Extraction, top: Layer) -> None:

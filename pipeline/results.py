@@ -110,7 +110,7 @@ def verdict(lines: Sequence[Line], test_images: int) -> list[str]:
             f"{100 * baseline.top1:.1f} %, trained in {clock(baseline.seconds)}): {sure} on {test_images} "
             f"test images (p = {_p_value(head.p_value)}, corrected for {len(lines) - 1} comparisons)."
         )
-    if head and control and control.validation_top1 > head.validation_top1:
+    if head and control and (control.validation_top1 or 0) > (head.validation_top1 or 0):
         sentences.append(
             f"The control without a network, {control.method}, reaches {100 * control.top1:.1f} %: "
             "for these images frozen features are not the best there is."

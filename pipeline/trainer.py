@@ -81,29 +81,53 @@ def train(
 ) -> tuple[list[Epoch], dict[str, Tensor]]:
     """Train; return the history and the state of the best epoch on validation rows."""
     manifest = decoder.manifest
-    rows, validation = manifest.where("train"), manifest.where("validation")
+    validation = manifest.where("validation")
+    history: list[Epoch] = []
+    best = _copy(model)
+    begun = time.monotonic()
+    passes = _passes(model, decoder, settings, device, manifest.where("train"), settings.epochs)
+    for number, losses in enumerate(passes):
+        logits = scores(model, decoder, validation, device)
+        top1 = float((logits.argmax(axis=1) == manifest.labels[validation]).mean())
+        loss = log_loss(logits, manifest.labels[validation])
+        mean = float(np.mean(losses)) if losses else float("nan")
+        history.append(Epoch(number, mean, top1, loss, round(time.monotonic() - begun, 3)))
+        print(f"finetune: epoch {number}, validation top-1 {top1:.4f}, log-loss {loss:.4f}", flush=True)
+        if history[-1].rank >= max(epoch.rank for epoch in history):
+            best = _copy(model)
+        begun = time.monotonic()
+    return history, best
+
+
+def refit(model: Tuned, decoder: Decoder, settings: Finetune, device: torch.device, epochs: int) -> None:
+    """Train on train and validation rows together, by the same schedule, and stop after so many epochs."""
+    manifest = decoder.manifest
+    rows = np.sort(np.concatenate([manifest.where("train"), manifest.where("validation")]))
+    for _ in _passes(model, decoder, settings, device, rows, epochs):
+        pass
+
+
+def _passes(
+    model: Tuned,
+    decoder: Decoder,
+    settings: Finetune,
+    device: torch.device,
+    rows: NDArray[np.intp],
+    epochs: int,
+) -> Iterator[list[float]]:
+    """Train; yields the losses of every epoch, none for epoch 0: the start as it is."""
     order = np.random.default_rng(settings.seed)
     steps = math.ceil(len(rows) / settings.batch_size)
     optimiser, schedule = _optimiser(model, settings, settings.epochs * steps)
-    history: list[Epoch] = []
-    best = _copy(model)
-    with Progress("finetune", settings.epochs * len(rows), "images") as progress:
-        for number in range(settings.epochs + 1):
-            begun, losses = time.monotonic(), []
-            if number:  # epoch 0: the start as it is
-                batches = np.array_split(order.permutation(rows), steps)
-                for loss in _steps(model, decoder, batches, optimiser, schedule, device):
-                    losses.append(loss)
-                    progress.advance(len(batches[len(losses) - 1]))
-            logits = scores(model, decoder, validation, device)
-            top1 = float((logits.argmax(axis=1) == manifest.labels[validation]).mean())
-            loss = log_loss(logits, manifest.labels[validation])
-            mean = float(np.mean(losses)) if losses else float("nan")
-            history.append(Epoch(number, mean, top1, loss, round(time.monotonic() - begun, 3)))
-            print(f"finetune: epoch {number}, validation top-1 {top1:.4f}, log-loss {loss:.4f}", flush=True)
-            if history[-1].rank >= max(epoch.rank for epoch in history):
-                best = _copy(model)
-    return history, best
+    yield []
+    with Progress("finetune", epochs * len(rows), "images") as progress:
+        for _ in range(epochs):
+            losses: list[float] = []
+            batches = np.array_split(order.permutation(rows), steps)
+            for loss in _steps(model, decoder, batches, optimiser, schedule, device):
+                losses.append(loss)
+                progress.advance(len(batches[len(losses) - 1]))
+            yield losses
 
 
 def _optimiser(

@@ -29,8 +29,6 @@ from pipeline.project import Project
 from tests.conftest import QUICK, REPOSITORY, make_project
 from tests.pipeline.test_prepare import problems
 
-RNG = np.random.default_rng(0)
-
 
 def opened(tmp_path: Path, name: str, root: Path, *more: str) -> Project:
     overrides = [*QUICK, f"dataset.name={name}", f"dataset.root={root}", *more]
@@ -44,9 +42,9 @@ def idx(values: NDArray[np.uint8]) -> bytes:
 def write_idx(folder: Path, *, packed: bool, train: int = 40, test: int = 20) -> dict[str, NDArray[np.uint8]]:
     """Four idx files of noise; all ten labels are in both parts."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {}
+    content, random = {}, np.random.default_rng(0)
     for stem, count in (("train", train), ("t10k", test)):
-        content[f"{stem}-images-idx3-ubyte"] = RNG.integers(0, 256, (count, 28, 28), np.uint8)
+        content[f"{stem}-images-idx3-ubyte"] = random.integers(0, 256, (count, 28, 28), np.uint8)
         content[f"{stem}-labels-idx1-ubyte"] = (np.arange(count) % 10).astype(np.uint8)
     for name, values in content.items():
         file = folder / (f"{name}.gz" if packed else name)
@@ -257,8 +255,12 @@ def test_no_server_is_a_sentence(tmp_path: Path) -> None:
 
 def cifar_batches(count: int = 20) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Images (n, 32, 32, 3) and labels by batch."""
+    random = np.random.default_rng(1)  # its own: the split is drawn from the pixels
     return {
-        name: (RNG.integers(0, 256, (count, 32, 32, 3), np.uint8), (np.arange(count) % 10).astype(np.uint8))
+        name: (
+            random.integers(0, 256, (count, 32, 32, 3), np.uint8),
+            (np.arange(count) % 10).astype(np.uint8),
+        )
         for name in cifar.NAMES
     }
 

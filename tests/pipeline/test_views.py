@@ -60,7 +60,7 @@ def test_each_view_weighs_one_of_k_in_the_loss(name: str, n: int) -> None:
     scores, expected = head.logits(X), reference.decision_function(X)
     if name == "logreg":  # the same for all classes changes nothing
         scores, expected = (one - one.mean(axis=1, keepdims=True) for one in (scores, expected))
-    np.testing.assert_allclose(scores, expected, atol=1e-3)
+    np.testing.assert_allclose(scores, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize(
