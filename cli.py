@@ -235,6 +235,45 @@ def results(project: "Project") -> None:
     results(project)
 
 
+@main.command("layer-map")
+@project_options
+def layer_map(project: "Project") -> None:
+    """Show which layer suits which head: the best validation accuracy of each, artifacts/layer-map.svg.
+
+    \b
+    python cli.py layer-map
+    """
+    from pipeline.layer_map import layer_map
+
+    layer_map(project)
+
+
+@main.command()
+@click.option("--head", "heads", multiple=True, help="A head; repeatable.  [default: all in heads:]")
+@click.option(
+    "--layer", "layers", multiple=True, help="A layer; repeatable.  [default: extract.layers, pixels]"
+)
+@click.option(
+    "--draws",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Random orders in which train images are taken, at least 2.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of these orders.")
+@project_options
+def curve(project: "Project", heads: tuple[str, ...], layers: tuple[str, ...], draws: int, seed: int) -> None:
+    """Measure what more train images would buy: artifacts/curve.json, curve.svg.
+
+    \b
+    python cli.py curve
+    python cli.py curve --head logreg --head knn --layer pool5 --draws 10
+    """
+    from pipeline.curve import curve
+
+    curve(project, heads, layers, draws=draws, seed=seed)
+
+
 @main.group()
 def cache() -> None:
     """See, shrink and check what all projects share: activations and fine-tuning runs.

@@ -18,6 +18,7 @@ import numpy as np
 from features.errors import BadInput
 from features.files import written_aside
 from features.manifest import Manifest, write_csv
+from features.network import Layer
 from pipeline import finetune, statistics
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
@@ -111,19 +112,27 @@ def _heads(project: Project, manifest: Manifest) -> list[Method]:
     methods = []
     for head in project.settings.heads.named():
         for layer in (None,) if head == "majority" else project.layers:
-            folder, name = method_folder(project, head, layer), method_name(head, layer)
-            if not (folder / "card.json").exists():
-                raise BadInput(f"{name} is not trained; run `python cli.py train --head {head}` first")
-            card = read_json(folder / "card.json")
-            if card["inputs"] != inputs(project, head, layer, manifest):
-                raise BadInput(
-                    f"{name} was trained with other settings or features; "
-                    f"run `python cli.py train --head {head}` first"
-                )
+            card = trained_card(project, head, layer, manifest)
+            folder = method_folder(project, head, layer)
             held = folder / "validation.npz"
             validation = Predictions.read(held) if held.exists() else None
-            methods.append(Method(name, card, Predictions.read(folder / "predictions.npz"), validation))
+            test = Predictions.read(folder / "predictions.npz")
+            methods.append(Method(method_name(head, layer), card, test, validation))
     return methods
+
+
+def trained_card(project: Project, head: str, layer: Layer | None, manifest: Manifest) -> dict[str, Any]:
+    """Read a head's card; BadInput where it is not trained, or was trained on something else."""
+    folder, name = method_folder(project, head, layer), method_name(head, layer)
+    if not (folder / "card.json").exists():
+        raise BadInput(f"{name} is not trained; run `python cli.py train --head {head}` first")
+    card = read_json(folder / "card.json")
+    if card["inputs"] != inputs(project, head, layer, manifest):
+        raise BadInput(
+            f"{name} was trained with other settings or features; "
+            f"run `python cli.py train --head {head}` first"
+        )
+    return card
 
 
 def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from pipeline.compare import BASELINES, Line
@@ -15,6 +16,7 @@ HEAD, BASELINE, CONTROL = "#2f6fab", "#c2571a", "#7a7a7a"
 INK = "#808080"  # readable on white and on black
 NUMBERS_UP_TO = 20  # classes: above, a confusion matrix's cells are too small for numbers
 LABELS_UP_TO = 40
+LEAST_ERROR = 1e-3  # that has a colour of its own: 99.9 %
 mpl.rcParams["svg.hashsalt"] = "penultimate"  # the same picture is the same text
 mpl.rcParams["svg.fonttype"] = "none"
 
@@ -36,7 +38,7 @@ def accuracies(lines: Sequence[Line]) -> str:
     axes.set_yticks(range(len(ordered)), [line.label for line in ordered])
     axes.set_xlabel("test top-1 accuracy, %, with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
-    return _svg(figure, axes)
+    return svg(figure)
 
 
 def confusion(table: NDArray[Any], classes: Sequence[str]) -> str:
@@ -57,7 +59,40 @@ def confusion(table: NDArray[Any], classes: Sequence[str]) -> str:
         axes.set_yticks(range(n), [_escaped(name) for name in classes])
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    return _svg(figure, axes)
+    return svg(figure)
+
+
+def heat_map(
+    top1: NDArray[Any], winners: Sequence[int], layers: Sequence[str], columns: Sequence[tuple[str, str]]
+) -> Figure:
+    """Draw accuracies (layer, column) as coloured numbers; columns are pairs (head, normalisation).
+
+    Coloured by the logarithm of the error, so that 98 % and 99 % differ where one cell has 10 %;
+    `winners` are the columns that are framed, one per layer.
+    """
+    n, m = top1.shape
+    figure = Figure(figsize=(2.2 + 0.62 * m, 1.7 + 0.45 * n), layout="constrained")
+    axes = figure.add_subplot()
+    errors = np.log(np.maximum(1 - top1, LEAST_ERROR))
+    axes.imshow(errors, cmap="Blues_r", aspect="auto")
+    for row, column in np.ndindex(n, m):
+        dark = errors[row, column] <= (errors.min() + errors.max()) / 2
+        axes.text(column, row, f"{100 * top1[row, column]:.1f}", ha="center", va="center",
+                  color="white" if dark else "black", fontsize=9)  # fmt: skip
+    for row, column in enumerate(winners):
+        frame = Rectangle(
+            (column - 0.46, row - 0.44), 0.92, 0.88, fill=False, edgecolor=BASELINE, linewidth=2
+        )
+        axes.add_patch(frame)
+    heads = [head for head, _ in columns]
+    for head in dict.fromkeys(heads):
+        first, count = heads.index(head), heads.count(head)
+        axes.text(first + (count - 1) / 2, -0.6, head, ha="center", va="bottom", color=INK)
+        axes.axvline(first - 0.5, color=INK, linewidth=1)
+    axes.set_xticks(range(m), [kind for _, kind in columns], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(n), layers)
+    axes.set_xlabel("normalisation")
+    return figure
 
 
 def _escaped(name: str) -> str:
@@ -65,12 +100,14 @@ def _escaped(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def _svg(figure: Figure, axes: Any) -> str:
-    axes.tick_params(colors=INK)
-    for text in (axes.xaxis.label, axes.yaxis.label):
-        text.set_color(INK)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
+def svg(figure: Figure) -> str:
+    """A figure as SVG text, in an ink that can be read on white and on black."""
+    for axes in figure.axes:
+        axes.tick_params(colors=INK)
+        for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+            label.set_color(INK)
+        for spine in axes.spines.values():
+            spine.set_color(INK)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
