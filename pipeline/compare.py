@@ -7,6 +7,7 @@ Writes `metrics.json` (what an identical run repeats to the digit),
 for the report), `artifacts/predictions/<method>.npz` and `artifacts/plots/`.
 """
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from pipeline.project import Project, read_json
 from pipeline.train import inputs, method_folder, method_name
 
 BASELINES = "finetune."  # how the names of fine-tuned methods begin
+TUNING = ("method", "normalisation", "C", "validation_top1")
 TRUST = ("imagenet", "file", "untrained", "random")  # weights: an ensemble is as good as its worst
 DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
 
@@ -100,6 +102,7 @@ def compare(project: Project) -> list[Line]:
         with written_aside(project.plots, scratch=scratch) as aside:
             aside.mkdir()
             _write_plots(aside, lines, methods)
+            write_csv(aside / "tuning.csv", TUNING, _tuning(project, heads))
         _write_json(
             project.comparison, {"test_images": _count(methods), "lines": [asdict(line) for line in lines]}
         )
@@ -235,6 +238,22 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
             )
         )
     return lines
+
+
+def _tuning(project: Project, heads: Sequence[Method]) -> list[tuple[str, ...]]:
+    """What was tried of the heads whose only parameter is C: rows of `TUNING`."""
+    rows = []
+    for method in heads:
+        if set(method.card["chosen"]) == {"normalisation", "C"}:
+            folder = project.head_folder(method.name.rpartition(".")[2]) / method.name.replace(":", "-")
+            tried = csv.DictReader((folder / "tuning.csv").read_text("utf-8").splitlines())
+            rows += [(method.name, *(trial[column] for column in TUNING[1:])) for trial in tried]
+    return rows
+
+
+def read_tuning(project: Project) -> list[dict[str, str]]:
+    """Read `artifacts/plots/tuning.csv` of the last comparison: a mapping for each row."""
+    return list(csv.DictReader((project.plots / "tuning.csv").read_text("utf-8").splitlines()))
 
 
 def _layers_of(card: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """Pictures of a comparison, as SVG text that stands in a page without any other file."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib as mpl
@@ -38,6 +39,40 @@ def accuracies(lines: Sequence[Line]) -> str:
     axes.set_yticks(range(len(ordered)), [line.label for line in ordered])
     axes.set_xlabel("test top-1 accuracy, %, with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
+    return svg(figure)
+
+
+def regularisation(tried: Sequence[Mapping[str, str]]) -> str:
+    """Draw validation accuracy against C, a panel for each layer; rows of `compare.TUNING`.
+
+    Blue and orange are heads, full and dashed lines normalisations.
+    """
+    layers = list(dict.fromkeys(row["method"].rpartition(".")[0] for row in tried))
+    heads = list(dict.fromkeys(row["method"].rpartition(".")[2] for row in tried))
+    kinds = list(dict.fromkeys(row["normalisation"] for row in tried))
+    figure = Figure(figsize=(11, 3.2 * -(-len(layers) // 3)), layout="constrained")
+    panels = figure.subplots(-(-len(layers) // 3), min(len(layers), 3), sharey=True, squeeze=False)
+    for axes, layer in zip(panels.flat, layers, strict=False):
+        for head, kind in product(heads, kinds):
+            points = sorted(
+                (float(row["C"]), 100 * float(row["validation_top1"]))
+                for row in tried
+                if row["method"] == f"{layer}.{head}" and row["normalisation"] == kind
+            )
+            if points:
+                colour, style = (HEAD, BASELINE)[heads.index(head) % 2], ("-", "--", ":")[kinds.index(kind)]
+                axes.plot(
+                    *zip(*points, strict=True), style, color=colour, linewidth=1.5, label=f"{head}, {kind}"
+                )
+        axes.set_title(layer)
+        axes.set_xscale("log")
+        axes.set_xlabel("C")
+        axes.grid(alpha=0.3)
+    for axes in list(panels.flat)[len(layers) :]:
+        axes.remove()
+    panels[0, 0].set_ylabel("validation top-1 accuracy, %")
+    legend = panels[0, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
+    legend.set_zorder(0)
     return svg(figure)
 
 

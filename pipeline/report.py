@@ -13,7 +13,7 @@ from markupsafe import Markup
 from features.errors import BadInput
 from features.files import written_aside
 from pipeline import plots
-from pipeline.compare import baseline_of, best_head, confusion_of, read_lines
+from pipeline.compare import baseline_of, best_head, confusion_of, read_lines, read_tuning
 from pipeline.project import Project, read_json
 from pipeline.results import cells, verdict
 
@@ -70,6 +70,15 @@ def _pictures(project: Project) -> list[Picture]:
             Markup(plots.accuracies(lines)),  # noqa: S704
         )
     ]
+    if tried := read_tuning(project):
+        found.append(
+            Picture(
+                "Accuracy against C",
+                "What was tried of the linear heads, on validation rows: C is the inverse strength of the "
+                "penalty. A best value at the edge of its grid has extended the grid.",
+                Markup(plots.regularisation(tried)),  # noqa: S704
+            )
+        )
     for line in (best_head(lines), baseline_of(lines)):
         if line:
             table, classes = confusion_of(project, line.method)

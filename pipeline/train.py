@@ -2,9 +2,9 @@
 
     python cli.py train --head logreg
 
-Per method: `artifacts/heads/<head>/<layer>.<head>/` with `head.safetensors`,
-`card.json`, `tuning.csv` (all that was tried), `predictions.npz` of the test rows and, where a
-head was fitted without them, `validation.npz`.
+Per method: `artifacts/heads/<head>/<layer>.<head>/` with `head.safetensors`, `card.json`,
+`README.md` (a model card), `tuning.csv` (all that was tried), `predictions.npz` of the test rows
+and, where a head was fitted without them, `validation.npz`.
 """
 
 import math
@@ -24,6 +24,7 @@ from features.network import Layer
 from features.store import FeatureStore
 from pipeline.folds import CrossValidation, Fold, Rows
 from pipeline.heads import HEADS
+from pipeline.model_card import model_card
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.splits import units
@@ -109,6 +110,8 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
     with written_aside(folder, scratch=scratch) as aside:
         aside.mkdir()
         classifier.save(aside, card)
+        text = model_card(read_json(aside / "card.json"), manifest, store.attributes if store else None)
+        (aside / "README.md").write_text(text, "utf-8")
         _write_trials(aside / "tuning.csv", tuned)
         for split, file in (("test", "predictions.npz"), ("validation", "validation.npz")):
             if split in unseen:
@@ -182,6 +185,8 @@ def _say(name: str, card: dict[str, Any], tuned: Tuned) -> None:
         notes += " [NOT CONVERGED]"
     if tuned.edges:
         notes += f" [at the edge of its grid: {', '.join(tuned.edges)}]"
+    if tuned.nested:
+        notes += f" [nested: {np.mean(tuned.nested):.4f}]"
     print(
         f"train: {name} validation top-1 {tuned.chosen.top1:.4f} with {chosen} "
         f"({len(tuned.trials)} tried, {card['seconds']:.1f} s){notes}",

@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.heads.rows import blocks, in_memory
 
 GRAM_ROWS = 16_384  # 1 GB of float32
+GRAM_ALWAYS = 4096  # rows
 EXACT_RANK = 1024  # features up to which all eigenvectors are cheap
 SKETCH_RANK = 192
 
@@ -69,7 +70,9 @@ def space_for(X: Any, constant: bool, dtype: torch.dtype) -> Space:
         changes nothing where there is a free intercept.
     """
     n, d = X.shape
-    if in_memory(X) and n <= min(2 * d, GRAM_ROWS):
+    # The hinge's last steps solve systems: of few rows where there is a Gram matrix, else of d features
+    most = max(2 * d, GRAM_ALWAYS) if constant else 2 * d
+    if in_memory(X) and n <= min(most, GRAM_ROWS):
         return RowSpace(X, constant, dtype)
     return WeightSpace(X, constant, dtype)
 
