@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from features.errors import BadInput
 from features.files import written_aside
 from features.manifest import Manifest
@@ -25,13 +23,12 @@ from features.store import FeatureStore
 from pipeline import statistics
 from pipeline.curve_plots import learning_curves
 from pipeline.curve_results import show
-from pipeline.folds import Rows
+from pipeline.folds import rows_of
 from pipeline.heads import HEADS
 from pipeline.learning_curve import Curve, Design, measure
 from pipeline.outlook import Outlook
 from pipeline.plots import svg
 from pipeline.project import Project
-from pipeline.splits import units
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def _plan(project: Project, heads: Sequence[str], layers: Sequence[str], draws: 
     manifest, network = project.read_manifest(), project.settings.weights.network
     chosen = [parse_layer(name, network) for name in dict.fromkeys(layers)] or project.layers
     stores = {layer.name: project.store(layer, manifest) for layer in chosen}
-    train, validation = (_rows(None, manifest, split) for split in ("train", "validation"))
+    train, validation = (rows_of(None, manifest, (split,)) for split in ("train", "validation"))
     images = len(train.y) + len(validation.y)
     for name, store in stores.items():
         _check_memory(name, images * math.prod(store.features.shape[1:]), project.settings.tuning.memory_gb)
@@ -128,7 +125,7 @@ def _on_layer(project: Project, plan: Plan, layer: str | None) -> Iterator[Curve
     """Measure every head of one layer, or with None those that need no layer."""
     heads = [head for head in plan.heads if (head == "majority") == (layer is None)]
     store = plan.stores[layer] if layer else None
-    rows = [_rows(store, plan.manifest, split) for split in ("train", "validation")] if heads else []
+    rows = [rows_of(store, plan.manifest, (split,)) for split in ("train", "validation")] if heads else []
     for head in heads:
         grid = project.settings.heads.named()[head].model_dump()
         normalisations = project.settings.tuning.normalisation if layer else ("none",)
@@ -143,13 +140,6 @@ def _on_layer(project: Project, plan: Plan, layer: str | None) -> Iterator[Curve
             flush=True,
         )
         yield measured
-
-
-def _rows(store: FeatureStore | None, manifest: Manifest, split: str) -> Rows:
-    """Read one split's features, of all views; a head without a layer sees a single constant."""
-    numbers = manifest.where(split)
-    X = store.rows(numbers) if store else np.zeros((len(numbers), 1), np.float32)
-    return Rows(X, manifest.labels[numbers], units(manifest.rows)[numbers])
 
 
 def _record(

@@ -3,6 +3,7 @@
 Test rows are in none of them.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from features.errors import BadInput
+from features.manifest import Manifest
+from features.store import FeatureStore
+from pipeline.splits import units
 
 
 class Rows(NamedTuple):
@@ -39,6 +43,22 @@ class Rows(NamedTuple):
     def take(self, numbers: NDArray[np.intp]) -> "Rows":
         """Some of them."""
         return Rows(self.X[numbers], self.y[numbers], self.unit[numbers])
+
+
+def rows_of(
+    store: FeatureStore | None, manifest: Manifest, splits: Sequence[str], memory_gb: float = math.inf
+) -> Rows:
+    """Read features of some splits, of all views; a head without a layer sees a single constant.
+
+    Those that would take more than `memory_gb` 10⁹ bytes are a dask array, read when it is needed.
+    """
+    numbers = np.sort(np.concatenate([manifest.where(split) for split in splits]))
+    labels, together = manifest.labels[numbers], units(manifest.rows)[numbers]
+    if store is None:
+        return Rows(np.zeros((len(numbers), 1), np.float32), labels, together)
+    size = 4 * len(numbers) * math.prod(store.features.shape[1:])  # float32
+    X = store.rows(numbers) if size <= 1e9 * memory_gb else store.lazy_rows(numbers)
+    return Rows(X, labels, together)
 
 
 class Fold(NamedTuple):

@@ -7,9 +7,7 @@ Per method: `artifacts/heads/<head>/<layer>.<head>/` with `head.safetensors`, `c
 and, where a head was fitted without them, `validation.npz`.
 """
 
-import math
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +20,11 @@ from features.files import remove, written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
 from features.store import FeatureStore
-from pipeline.folds import CrossValidation, Fold, Rows
+from pipeline.folds import CrossValidation, Fold, rows_of
 from pipeline.heads import HEADS
 from pipeline.model_card import model_card
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
-from pipeline.splits import units
 from pipeline.tuning import Tuned, nested, tune
 
 
@@ -84,7 +81,7 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
     started = time.monotonic()
     tuned, unseen = _tuned(project, head, store, manifest)
     seconds = time.monotonic() - started
-    classifier, validation = tuned.classifier, _rows(store, manifest, ("validation",))
+    classifier, validation = tuned.classifier, rows_of(store, manifest, ("validation",))
     card = {
         "method": name,
         "layer": layer.name if layer else None,
@@ -115,7 +112,7 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         _write_trials(aside / "tuning.csv", tuned)
         for split, file in (("test", "predictions.npz"), ("validation", "validation.npz")):
             if split in unseen:
-                rows = validation if split == "validation" else _rows(store, manifest, (split,))
+                rows = validation if split == "validation" else rows_of(store, manifest, (split,))
                 Predictions.of(manifest, split, classifier.predict_proba(rows.X)).write(aside / file)
     _say(name, card, tuned)
 
@@ -130,34 +127,18 @@ def _tuned(
     what = (HEADS[head], grid, normalisations)
     every = ("train", "validation")
     if settings.protocol == "validation" or store is None:
-        train, validation = (_rows(store, manifest, (split,), settings.memory_gb) for split in every)
-        everything = _rows(store, manifest, every, settings.memory_gb) if refit else None
+        train, validation = (rows_of(store, manifest, (split,), settings.memory_gb) for split in every)
+        everything = rows_of(store, manifest, every, settings.memory_gb) if refit else None
         folds = [Fold(train, validation)]
         tuned = tune(*what, folds, manifest.classes, rule=settings.rule, refit=everything)
         return tuned, ("test",) if refit else ("validation", "test")
-    everything = _rows(store, manifest, every, settings.memory_gb)
+    everything = rows_of(store, manifest, every, settings.memory_gb)
     cut = CrossValidation(everything, settings.folds, settings.repeats, settings.seed)
     cut.check(manifest.classes)
     tuned = tune(*what, cut, manifest.classes, rule=settings.rule, refit=everything)
     if settings.protocol == "nested":
         tuned = replace(tuned, nested=tuple(nested(*what, cut, manifest.classes, rule=settings.rule)))
     return tuned, ("test",)
-
-
-def _rows(
-    store: FeatureStore | None, manifest: Manifest, splits: Sequence[str], memory_gb: float = math.inf
-) -> Rows:
-    """Features of some splits, of all views; a head without a layer sees a single constant.
-
-    Those that would take more than `memory_gb` 10⁹ bytes are a dask array, read when it is needed.
-    """
-    numbers = np.sort(np.concatenate([manifest.where(split) for split in splits]))
-    labels, together = manifest.labels[numbers], units(manifest.rows)[numbers]
-    if store is None:
-        return Rows(np.zeros((len(numbers), 1), np.float32), labels, together)
-    size = 4 * len(numbers) * math.prod(store.features.shape[1:])  # float32
-    X = store.rows(numbers) if size <= 1e9 * memory_gb else store.lazy_rows(numbers)
-    return Rows(X, labels, together)
 
 
 def _write_trials(path: Path, tuned: Tuned) -> None:

@@ -35,6 +35,7 @@ FEW = 0.45  # of the rows: with fewer short of their margin, Newton's method is 
 SYSTEM = 2e9  # rows × columns² up to which weights are solved for in float64
 SMALL = 2**24  # multiplications: a hundredth of a second of one core
 AIM = {"softmax": 0.2, "squared hinge": 0.9}  # of the tolerance: a free intercept is settled last, and adds
+WORK = 6e11  # multiplications for one C, after which it stays as it is: seconds of two cores
 SINGLE = 1e-5  # tolerance that float32 is good for
 
 
@@ -164,6 +165,18 @@ class _Path:
             return 1 if self.hinge else FIRST
         return 2 * FIRST
 
+    @property
+    def limit(self) -> int:
+        """Iterations: fewer where each is long."""
+        each = 2 * len(self.labels) * self.space.size * len(self.columns)
+        longest = HINGE_ITERATIONS if self.hinge and self._small else ITERATIONS
+        return int(min(max(WORK / each, 20), longest))
+
+    @property
+    def _small(self) -> bool:
+        """Whether float64 can finish what float32 left."""
+        return isinstance(self.space, RowSpace) or len(self.labels) * self.space.size**2 <= SYSTEM
+
     def that_fit(self, Cs: Sequence[float]) -> Iterator[Sequence[float]]:
         """Cut a round where its numbers would fill memory."""
         each = 4 * len(self.columns) * (5 * len(self.labels) + 5 * self.space.size)
@@ -196,7 +209,7 @@ class _Path:
             left = problems.gap > self.tolerance
             if self.hinge:
                 self._newton(problems, left)  # which certifies by itself
-            if self.hinge or not left.any():
+            if self.hinge or not left.any() or not self._small:
                 break
             self._descend(problems, left, self.exact if double else self.space, self.aim / further)
         self._keep(problems, Cs)
@@ -247,15 +260,13 @@ class _Path:
 
     def _descend(self, problems: _Problems, which: Tensor, space: Space, aim: float) -> None:
         if which.any():
-            limit = HINGE_ITERATIONS if self.hinge else ITERATIONS
-            found = descend(*self._posed(problems, which, space), aim, limit)
+            found = descend(*self._posed(problems, which, space), aim, self.limit)
             problems.v[:, which], problems.intercept[:, which] = found.v.double(), found.intercept.double()
             problems.gap[which] = found.gap.double()
             problems.exact[which] = space is not self.space or space.dtype == torch.float64
 
     def _newton(self, problems: _Problems, which: Tensor) -> None:
-        small = isinstance(self.space, RowSpace) or len(self.labels) * self.space.size**2 <= SYSTEM
-        if which.any() and small:
+        if which.any() and self._small:
             space, loss, C, v, _ = self._posed(problems, which, self.exact)
             assert isinstance(loss, SquaredHinge)  # noqa: S101 - narrows the type
             found = newton(space, loss, C, v, self.aim)
