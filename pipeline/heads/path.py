@@ -87,7 +87,8 @@ def solve(
                 path.solve(some)
         for some in path.that_fit(ordered):
             path.certify(some)
-    yield from path.fitted(Cs)
+    for some in path.that_fit(Cs):
+        yield from path.fitted(some)
 
 
 @contextmanager
@@ -203,7 +204,7 @@ class _Path:
     def certify(self, Cs: Sequence[float]) -> None:
         """State the gaps anew from the features, since rounding adds up on the way; finish what is above."""
         problems = _Problems.joined([self.solved[C] for C in Cs])
-        left = torch.ones_like(problems.exact)
+        left = ~problems.exact if self.hinge else torch.ones_like(problems.exact)  # Newton's are fresh
         for double, further in ((False, 4), (True, 4), (True, 16)):
             self._check(problems, left)
             left = problems.gap > self.tolerance
@@ -224,14 +225,22 @@ class _Path:
                 problems.gap[some] = found.gap.double()
 
     def fitted(self, Cs: Sequence[float]) -> Iterator[Fitted]:
-        """Turn columns into weights of the features."""
-        for C in Cs:
-            problems = self.solved[C]
-            space = self.exact if problems.exact.any() else self.space
-            v, intercept = problems.v.to(space.dtype), problems.intercept.to(space.dtype)
-            flat = 0 if self.hinge else 1
-            coef, shift = (part.squeeze(flat).numpy() for part in space.coefficients(v, intercept))
-            yield Fitted(coef, shift, float(problems.gap.max()))
+        """Turn columns into weights of the features, side by side, each in the precision it was solved in."""
+        problems = _Problems.joined([self.solved[C] for C in Cs])
+        d = self.space.features
+        coef = torch.empty(*problems.intercept.shape, d, dtype=torch.float64)
+        for double in (False, True):
+            which = problems.exact == double
+            if which.any():
+                space, _, _, v, intercept = self._posed(problems, which, self.exact if double else self.space)
+                weights, shifted = space.coefficients(v, intercept)
+                coef[:, which], problems.intercept[:, which] = weights.double(), shifted.double()
+        flat = 0 if self.hinge else 1
+        each = len(problems.C) // len(Cs)
+        for one, weights in zip(problems.each(each), coef.split(each, 1), strict=True):
+            dtype = torch.float64 if one.exact.any() else self.space.dtype
+            own, shift = (part.squeeze(flat).to(dtype).numpy() for part in (weights, one.intercept))
+            yield Fitted(own, shift, float(one.gap.max()))
 
     def _start(self, C: float) -> _Problems:
         """Where the solved C point to: a cubic through the four nearest, or a line on from the last two."""

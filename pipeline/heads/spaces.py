@@ -8,6 +8,7 @@ over parts of the rows, so that they may as well run over a store, a GPU or a cl
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Space(ABC):
 
     size: int
     dtype: torch.dtype
+    features: int  # d
 
     @abstractmethod
     def lift(self, E: Tensor) -> Tensor:
@@ -82,13 +84,13 @@ class RowSpace(Space):
 
     def __init__(self, X: NDArray[Any], constant: bool, dtype: torch.dtype) -> None:
         self.X, self.constant, self.dtype = X, constant, dtype
-        self.size = len(X)
-        rows = as_tensor(X, dtype)
+        self.size, self.features = X.shape
+        # The hinge's last steps need float64, so its products are computed once, in that
+        exact = torch.float64 if constant else dtype
+        rows = as_tensor(X, exact)
         self.mean = torch.zeros(X.shape[1], dtype=dtype) if constant else rows.mean(0)
-        rows = rows if constant else rows - self.mean
-        self.gram = products(rows)
-        if constant:
-            self.gram += 1
+        self._products = products(rows) + 1 if constant else products(rows - self.mean)
+        self.gram = self._products.to(dtype)
 
     def lift(self, E: Tensor) -> Tensor:
         """Coefficients as they are."""
@@ -123,8 +125,14 @@ class RowSpace(Space):
         return a
 
     def double(self) -> "RowSpace":
-        """The Gram matrix is computed anew."""
-        return self if self.dtype == torch.float64 else RowSpace(self.X, self.constant, torch.float64)
+        """The same products where they are at hand, new ones otherwise."""
+        if self.dtype == torch.float64:
+            return self
+        if not self.constant:
+            return RowSpace(self.X, self.constant, torch.float64)
+        space = copy(self)
+        space.dtype, space.mean, space.gram = torch.float64, self.mean.double(), self._products
+        return space
 
 
 def as_tensor(X: NDArray[Any], dtype: torch.dtype) -> Tensor:
@@ -146,9 +154,9 @@ class WeightSpace(Space):
 
     def __init__(self, X: Any, constant: bool, dtype: torch.dtype) -> None:
         self.X, self.constant, self.dtype = X, constant, dtype
-        self.n, d = X.shape
-        self.size = d + constant
-        self.mean = torch.zeros(d, dtype=dtype)
+        self.n, self.features = X.shape
+        self.size = self.features + constant
+        self.mean = torch.zeros(self.features, dtype=dtype)
         if not constant:
             total = sum(part.sum(0, dtype=np.float64) for _, part in blocks(X))
             self.mean = torch.from_numpy(np.asarray(total) / self.n).to(dtype)
@@ -156,7 +164,7 @@ class WeightSpace(Space):
 
     def lift(self, E: Tensor) -> Tensor:
         """Summed over the parts of the rows."""
-        total = torch.zeros(*E.shape[:2], self.X.shape[1], dtype=self.dtype)
+        total = torch.zeros(*E.shape[:2], self.features, dtype=self.dtype)
         for rows, part in self._parts():
             total += E[..., rows] @ part
         of_constant = E.sum(2, keepdim=True)
