@@ -59,7 +59,7 @@ def test_run_without_dvc(project: Path, images: Path, cli: Cli) -> None:
     layered = [
         f"{layer}.{head}" for layer in ("pool5", "fc7", "pixels") for head in HEADS if head != "majority"
     ]
-    assert set(metrics) == {*layered, "majority", "finetune.full"}
+    assert set(metrics) == {*layered, "majority", "ensemble", "finetune.full"}
     for method, values in metrics.items():
         assert set(values) == {"top1", "low", "high", "log_loss", "weights"}
         assert 0 <= values["low"] <= values["top1"] <= values["high"] <= 1
@@ -67,7 +67,17 @@ def test_run_without_dvc(project: Path, images: Path, cli: Cli) -> None:
             assert content["proba"].shape == (len(content["id"]), 3)
             right = (content["proba"].argmax(axis=1) == content["label"]).mean()
         assert values["top1"] == pytest.approx(right, abs=1e-4)
-    assert {metrics[name]["weights"] for name in ("pool5.logreg", "finetune.full")} == {"random"}
+    best = []
+    for layer in ("pool5", "fc7"):  # of each layer the head that is best on validation rows
+        cards = [
+            json.loads(path.read_text("utf-8"))
+            for path in project.glob(f"artifacts/heads/*/{layer}.*/card.json")
+        ]
+        chosen = max(cards, key=lambda card: (card["validation"]["top1"], -card["validation"]["log_loss"]))
+        best.append(np.load(project / "artifacts" / "predictions" / f"{chosen['method']}.npz")["proba"])
+    together = np.load(project / "artifacts" / "predictions" / "ensemble.npz")["proba"]
+    np.testing.assert_allclose(together, (best[0] + best[1]) / 2, atol=1e-6)
+    assert {metrics[name]["weights"] for name in ("pool5.logreg", "ensemble", "finetune.full")} == {"random"}
     assert metrics["pixels.logreg"]["top1"] > 0.9  # three colours
     assert "1 images set aside (red/broken.jpg: not an image" in done.stdout
     assert "finetune.full" in done.stdout

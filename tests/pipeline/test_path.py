@@ -121,12 +121,12 @@ def test_order_and_company_of_the_grid_do_not_matter(head: type[LinearHead]) -> 
 def test_rows_read_in_parts_give_the_same(head: type[LinearHead], chunk: int) -> None:
     X, y = PROBLEMS["digits"]
     lazy = dask.array.from_array(X.astype(np.float32), chunks=(chunk, -1))
-    grid = {"C": CS[:8], "tol": 1e-6, "class_weight": "balanced"}
+    grid = {"C": CS[:8], "tol": 1e-7, "class_weight": "balanced"}
     in_memory, in_parts = (
         [one for _, one in head.path(rows, y, grid)] for rows in (X.astype(np.float32), lazy)
     )
     for one, other in zip(in_memory, in_parts, strict=True):
-        np.testing.assert_allclose(other.coef_, one.coef_, atol=1e-3 * np.abs(one.coef_).max())
+        np.testing.assert_allclose(other.coef_, one.coef_, atol=3e-3 * np.abs(one.coef_).max())
 
 
 @pytest.mark.parametrize("head", [LogReg, LinearSVM])
