@@ -36,6 +36,8 @@ bench: $(VENV)/.installed
 	python -m benchmarks.extract_cpu --without thingsvision
 	python -m benchmarks.publish
 	python -m benchmarks.memory
+	python -m benchmarks.path --every 4
+	python -m benchmarks.kernel
 
 # For machines that have torch and reach no package index: neither the environment nor the
 # project's other tests, with what they need, nor pytest's plug-ins of pyproject.toml.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
-BLOCK = 8192  # rows of an array in memory that are worked on at once
+BLOCK = 2048  # rows of an array in memory that are worked on at once
 
 
 def in_memory(X: Any) -> bool:
