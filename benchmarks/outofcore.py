@@ -27,7 +27,7 @@ from pipeline.heads.normalisation import Normalisation
 
 WIDTH, CLASSES, LIMIT = 4096, 10, 2 * 10**9
 ROWS_PER_SHARD = 16_384
-CS = tuple(np.logspace(-4, 1, 21).tolist())
+CS = tuple(np.logspace(-4, 0, 9).tolist())
 
 
 def write(folder: Path, rows: int) -> None:
