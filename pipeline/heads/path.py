@@ -24,6 +24,7 @@ from torch import Tensor
 from pipeline.heads.descent import certified, descend
 from pipeline.heads.losses import Loss, Softmax, SquaredHinge
 from pipeline.heads.newton import newton
+from pipeline.heads.rows import at_hand
 from pipeline.heads.spaces import RowSpace, Space, space_for
 
 STRIDE = 4
@@ -83,7 +84,7 @@ def solve(
         Of the gap. Below 1e-5 everything is solved in float64.
     """
     with _cores(X.shape[0] * min(X.shape) * n_classes):
-        path = _Path(X, y, n_classes, weights, kind, tolerance)
+        path = _Path(at_hand(X), y, n_classes, weights, kind, tolerance)
         ordered = sorted(Cs)
         for numbers in rounds(len(Cs), path.first):
             for some in path.that_fit([ordered[number] for number in numbers]):

@@ -4,6 +4,7 @@ for rows, X in blocks(features):
     scores[rows] = X @ W
 """
 
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -38,6 +39,27 @@ def blocks(X: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
             if number + 1 < len(parts):
                 ahead = reader.submit(X[parts[number + 1]].compute)
             yield rows, part
+
+
+def at_hand(X: Any) -> NDArray[Any]:
+    """Features for solvers that read them again and again: as they are, or of a dask array a mapped file.
+
+    Unpacking a store takes many times as long as the products with it, so that is done once, into
+    a temporary file (in `TMPDIR`, gone with the array), of which the system keeps in memory
+    what it has room for.
+
+    Raises
+    ------
+    OSError
+        Where the disk is full.
+    """
+    if in_memory(X):
+        return np.asarray(X)
+    with tempfile.TemporaryFile() as file:
+        for _, part in blocks(X):
+            np.ascontiguousarray(part, X.dtype).tofile(file)
+        file.flush()
+        return np.memmap(file, X.dtype, "r+", shape=X.shape)
 
 
 def row_weights(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import get_blas_funcs
 from torch import Tensor
 
-from pipeline.heads.rows import blocks, in_memory
+from pipeline.heads.rows import blocks
 
 GRAM_ROWS = 16_384  # 1 GB of float32
 GRAM_ALWAYS = 4096  # rows
@@ -66,7 +66,7 @@ def space_for(X: Any, constant: bool, dtype: torch.dtype) -> Space:
 
     Parameters
     ----------
-    X : (n, d) NumPy array, or a dask array, which is read a chunk at a time
+    X : (n, d) NumPy array, which may be a mapped file: it is read in parts
     constant : bool
         Add a feature that is always 1, and penalised. Otherwise features are centred, which
         changes nothing where there is a free intercept.
@@ -74,7 +74,7 @@ def space_for(X: Any, constant: bool, dtype: torch.dtype) -> Space:
     n, d = X.shape
     # The hinge's last steps solve systems: of few rows where there is a Gram matrix, else of d features
     most = max(2 * d, GRAM_ALWAYS) if constant else 2 * d
-    if in_memory(X) and n <= min(most, GRAM_ROWS):
+    if n <= min(most, GRAM_ROWS):
         return RowSpace(X, constant, dtype)
     return WeightSpace(X, constant, dtype)
 
