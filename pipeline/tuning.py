@@ -24,7 +24,7 @@ from pipeline.heads.base import Head, Point, is_axis
 from pipeline.heads.normalisation import Normalisation
 
 EXTENSIONS = 2  # times that a grid grows beyond an edge where the best point stands
-ADDED = 4  # values each time
+ADDED = 2  # values each time
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class _Search:
 
     def fit(self, trial: Trial, rows: Rows) -> Classifier:
         """Fit one point."""
-        point = {name: (value,) if is_axis(self.grid[name]) else value for name, value in trial.point.items()}
-        *_, (_, classifier) = self._path(trial.normalisation, {**self.grid, **point}, rows)
+        others = {name: value for name, value in trial.point.items() if not is_axis(self.grid[name])}
+        *_, (_, classifier) = self._path(trial.normalisation, {**self._only(trial), **others}, rows)
         return classifier
 
     def simplest(self) -> Trial:
@@ -170,7 +170,12 @@ class _Search:
                 low = self.best.point[name] == tried[0]
                 last, before = (tried[0], tried[1]) if low else (tried[-1], tried[-2])
                 further[name] = tuple(last * (last / before) ** step for step in range(1, ADDED + 1))
-        return {**self.grid, **further} if further else None
+        return {**self._only(self.best), **further} if further else None
+
+    def _only(self, trial: Trial) -> dict[str, Any]:
+        """The grid with one value on each axis."""
+        axes = {name: (value,) for name, value in trial.point.items() if is_axis(self.grid[name])}
+        return {**self.grid, **axes}
 
     def _path(self, kind: str, grid: Mapping[str, Any], rows: Rows) -> Iterator[tuple[Point, Classifier]]:
         missing = set(range(len(self.classes))) - set(rows.y.tolist())

@@ -60,7 +60,7 @@ def test_a_grid_that_ends_too_early_is_extended_and_said() -> None:
         assert set(given) < set(tried)
         inside = tried[0] < tuned.chosen.point["C"] < tried[-1]
         assert inside == (tuned.edges == ())
-        assert inside or len(tried) == len(given) + 2 * 4  # and ends: then it is said
+        assert inside or len(tried) == len(given) + 2 * 2  # and ends: then it is said
         assert max(trial.top1 for trial in tuned.trials) == tuned.chosen.top1
 
 
@@ -160,6 +160,22 @@ def test_a_class_without_train_rows_is_said() -> None:
     fold = fold._replace(train=fold.train.take(np.flatnonzero(fold.train.y != 3)))
     with pytest.raises(BadInput, match="class '3' has no image in train"):
         tune(LogReg, {"C": (1.0,)}, ["l2"], [fold], NAMES)
+
+
+def test_refit_keeps_the_epoch_and_the_temperature() -> None:
+    fold = split(200)
+    grid = {"hidden": (8, 16), "learning_rate": (1e-2,), "epochs": 6}
+    tuned = tune(MLP, grid, ["l2"], [fold], NAMES)
+    everything = rows(200)
+    again = tune(MLP, grid, ["l2"], [fold], NAMES, refit=everything)
+    assert again.chosen == tuned.chosen
+    assert again.classifier.temperature == tuned.classifier.temperature
+    point = {name: tuned.chosen.point[name] for name in ("hidden", "learning_rate", "epochs")}
+    expected = MLP(**point).fit(again.classifier.normalisation(everything.X), everything.y)
+    np.testing.assert_allclose(
+        again.classifier.scores(everything.X), expected.logits(again.classifier.normalisation(everything.X)),
+        rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["none", "l2", "standard"])
