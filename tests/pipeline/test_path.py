@@ -103,7 +103,7 @@ def test_certificate_bounds_the_distance_from_the_optimum(head: type[LinearHead]
         assert fast.converged_
         least = objectives(head, X, y, C, *columns(best))
         excess = objectives(head, X, y, C, *columns(fast)) / least - 1
-        assert np.all(excess <= fast.gap_ + 1e-6)
+        assert np.all(excess <= fast.gap_ + 1e-5)  # the rows were rounded to float32
 
 
 @pytest.mark.parametrize("head", [LogReg, LinearSVM])
