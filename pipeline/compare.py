@@ -23,7 +23,7 @@ from features.network import Layer
 from pipeline import finetune, statistics
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
-from pipeline.train import inputs, method_folder, method_name
+from pipeline.train import inputs, method_folder, method_name, read_trials
 
 BASELINES = "finetune."  # how the names of fine-tuned methods begin
 TUNING = ("method", "normalisation", "C", "validation_top1")
@@ -39,6 +39,7 @@ class Method:
     card: Mapping[str, Any]
     predictions: Predictions
     validation: Predictions | None = None  # of rows that the method was not fitted on
+    tried: Sequence[Mapping[str, str]] = ()  # rows of its `tuning.csv`
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def compare(project: Project) -> list[Line]:
         with written_aside(project.plots, scratch=scratch) as aside:
             aside.mkdir()
             _write_plots(aside, lines, methods)
-            write_csv(aside / "tuning.csv", TUNING, _tuning(project, heads))
+            write_csv(aside / "tuning.csv", TUNING, _tuning(heads))
         _write_json(
             project.comparison, {"test_images": _count(methods), "lines": [asdict(line) for line in lines]}
         )
@@ -120,7 +121,8 @@ def _heads(project: Project, manifest: Manifest) -> list[Method]:
             held = folder / "validation.npz"
             validation = Predictions.read(held) if held.exists() else None
             test = Predictions.read(folder / "predictions.npz")
-            methods.append(Method(method_name(head, layer), card, test, validation))
+            tried = tuple(read_trials(folder))
+            methods.append(Method(method_name(head, layer), card, test, validation, tried))
     return methods
 
 
@@ -240,14 +242,12 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
     return lines
 
 
-def _tuning(project: Project, heads: Sequence[Method]) -> list[tuple[str, ...]]:
+def _tuning(heads: Sequence[Method]) -> list[tuple[str, ...]]:
     """What was tried of the heads whose only parameter is C: rows of `TUNING`."""
     rows = []
     for method in heads:
         if set(method.card["chosen"]) == {"normalisation", "C"}:
-            folder = project.head_folder(method.name.rpartition(".")[2]) / method.name.replace(":", "-")
-            tried = csv.DictReader((folder / "tuning.csv").read_text("utf-8").splitlines())
-            rows += [(method.name, *(trial[column] for column in TUNING[1:])) for trial in tried]
+            rows += [(method.name, *(trial[column] for column in TUNING[1:])) for trial in method.tried]
     return rows
 
 

@@ -6,7 +6,6 @@ From what training tried (`tuning.csv` of every head); nothing is fitted. Writes
 `artifacts/layer-map.csv` and `artifacts/layer-map.svg`, and prints the table.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +22,7 @@ from pipeline.compare import trained_card
 from pipeline.plots import heat_map, svg
 from pipeline.project import Project
 from pipeline.results import MARKS, plain_console
-from pipeline.train import method_folder
+from pipeline.train import method_folder, read_trials
 
 SCORES = ("validation_top1", "validation_log_loss", "converged")  # of tuning.csv, besides what was tried
 COLUMNS = ("layer", "weights", "head", "normalisation", *SCORES, "chosen", "best_of_layer")
@@ -92,8 +91,8 @@ def _of_layer(project: Project, heads: Sequence[str], layer: Layer, manifest: Ma
     cells = []
     for head in heads:
         card = trained_card(project, head, layer, manifest)
-        with (method_folder(project, head, layer) / "tuning.csv").open(newline="", encoding="utf-8") as file:
-            tried = [_cell(layer, card["weights"], head, row) for row in csv.DictReader(file)]
+        trials = read_trials(method_folder(project, head, layer))
+        tried = [_cell(layer, card["weights"], head, row) for row in trials]
         for kind in dict.fromkeys(cell.normalisation for cell in tried):
             cells.append(max((cell for cell in tried if cell.normalisation == kind), key=_rank))
     best = max(cells, key=_rank)

@@ -7,6 +7,7 @@ Per method: `artifacts/heads/<head>/<layer>.<head>/` with `head.safetensors`, `c
 and, where a head was fitted without them, `validation.npz`.
 """
 
+import csv
 import time
 from dataclasses import replace
 from importlib.metadata import version
@@ -81,12 +82,12 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
     started = time.monotonic()
     tuned, unseen = _tuned(project, head, store, manifest)
     seconds = time.monotonic() - started
-    classifier, validation = tuned.classifier, rows_of(store, manifest, ("validation",))
+    classifier = tuned.classifier
     card = {
         "method": name,
         "layer": layer.name if layer else None,
         "weights": store.attributes["weights"] if store else "none",
-        "views": validation.views,
+        "views": store.features.shape[1] if store and store.features.ndim == 3 else 1,
         "inputs": depends,
         "fitted_on": [split for split in ("train", "validation") if split not in unseen],
         "chosen": {"normalisation": tuned.chosen.normalisation, **tuned.chosen.point},
@@ -112,7 +113,7 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         _write_trials(aside / "tuning.csv", tuned)
         for split, file in (("test", "predictions.npz"), ("validation", "validation.npz")):
             if split in unseen:
-                rows = validation if split == "validation" else rows_of(store, manifest, (split,))
+                rows = rows_of(store, manifest, (split,))
                 Predictions.of(manifest, split, classifier.predict_proba(rows.X)).write(aside / file)
     _say(name, card, tuned)
 
@@ -155,6 +156,12 @@ def _write_trials(path: Path, tuned: Tuned) -> None:
         for trial in tuned.trials
     ]
     write_csv(path, columns, rows)
+
+
+def read_trials(folder: Path) -> list[dict[str, str]]:
+    """Read what was tried, `tuning.csv` of a method's folder: a mapping for each row."""
+    with (folder / "tuning.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _say(name: str, card: dict[str, Any], tuned: Tuned) -> None:

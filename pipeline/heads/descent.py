@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.heads.losses import Loss, at, on_line
+from pipeline.heads.losses import Loss, at, narrowed, on_line
 from pipeline.heads.spaces import Space
 
 TINY = 1e-30  # against 0 / 0
@@ -192,11 +192,9 @@ def _search(space: Space, loss: Loss, state: State) -> None:
         open_ = slope.abs() > SLACK * begun.abs()
         if trial == TRIALS - 1 or not open_.any():
             break
-        low, high = torch.where(slope < 0, t, low), torch.where(slope > 0, t, high)
         newton = t - slope / (own + state.C * there.curvature + TINY)
-        inside = (low < newton) & (newton < high)
-        between = torch.where(high.isinf(), 2 * low, (low + high) / 2)
-        t = torch.where(open_, torch.where(inside, newton, between), t)
+        further, low, high = narrowed(t, slope, newton, low, high)
+        t = torch.where(open_, further, t)
     state.value = there.value
     state.square = state.square + 2 * t * mixed + t * t * own
     state.v = torch.addcmul(state.v, direction.weights, t[:, None])

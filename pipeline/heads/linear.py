@@ -4,14 +4,16 @@ Both minimise ½‖W‖² + C · Σ loss, exactly, for a whole grid of C at once
 `pipeline.heads.path`).
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 
 from pipeline.heads.base import Array, Head, Point, is_axis, two_columns
 from pipeline.heads.path import Fitted, solve
 from pipeline.heads.rows import row_weights
+
+H = TypeVar("H", bound="LinearHead")
 
 
 class LinearHead(Head):
@@ -53,25 +55,20 @@ class LinearHead(Head):
         Cs = grid["C"] if is_axis(grid["C"]) else (grid["C"],)
         heads = [cls(**{**grid, "C": C}) for C in Cs]
         classes, numbers = np.unique(y, return_inverse=True)
-        weights = row_weights(numbers, classes, views, heads[0].class_weight)
-        strengths = [C * cls._factor(len(classes)) for C in Cs]
-        found = solve(X, numbers, len(classes), strengths, weights, cls.loss, heads[0].tol)
-        for head, fitted in zip(heads, found, strict=True):
+        for head in heads:
             head.classes_, head.n_features_in_ = classes, X.shape[1]
-            yield {"C": head.C}, head._take(fitted)
+        for head in _solved(heads, X, numbers, views):
+            yield {"C": head.C}, head
 
     def _fit(self, X: Array, y: Array, views: int) -> None:
-        weights = row_weights(y, self.classes_, views, self.class_weight)
-        n_classes = len(self.classes_)
-        C = self.C * self._factor(n_classes)
-        self._take(next(solve(X, y, n_classes, [C], weights, self.loss, self.tol)))
+        for _ in _solved([self], X, y, views):
+            pass
 
-    def _take(self, fitted: Fitted) -> Self:
+    def _take(self, fitted: Fitted) -> None:
         self.coef_, self.intercept_, self.gap_ = fitted.coef, fitted.intercept, np.asarray(fitted.gap)
         if len(self.coef_) == 1:
             self.coef_, self.intercept_ = two_columns(self.coef_[0]).T, two_columns(self.intercept_)[0]
         self.converged_ = fitted.gap <= self.tol
-        return self
 
     @staticmethod
     def _factor(n_classes: int) -> float:
@@ -79,6 +76,18 @@ class LinearHead(Head):
 
     def _logits(self, X: Array) -> Array:
         return np.asarray(X @ self.coef_.T.astype(X.dtype) + self.intercept_.astype(X.dtype))
+
+
+def _solved(heads: Sequence[H], X: Array, y: Array, views: int) -> Iterator[H]:
+    """Fit heads that differ in C only, side by side; y are class numbers."""
+    shared = heads[0]
+    n_classes = len(shared.classes_)
+    weights = row_weights(y, shared.classes_, views, shared.class_weight)
+    strengths = [head.C * head._factor(n_classes) for head in heads]
+    found = solve(X, y, n_classes, strengths, weights, shared.loss, shared.tol)
+    for head, fitted in zip(heads, found, strict=True):
+        head._take(fitted)
+        yield head
 
 
 class LogReg(LinearHead):

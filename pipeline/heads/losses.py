@@ -81,6 +81,24 @@ def on_line(loss: Loss, Z: Tensor, dZ: Tensor, t: Tensor, E: Tensor) -> Along:
     return Along(value, slope, curvature)
 
 
+def narrowed(
+    t: Tensor, slope: Tensor, step: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Newton's next t, of a convex function, kept between what is known too low and too high: (P,) each.
+
+    Parameters
+    ----------
+    step : Newton's own proposal
+
+    Returns
+    -------
+    The next t, and the bracket, which the slope at t has narrowed
+    """
+    low, high = torch.where(slope < 0, t, low), torch.where(slope > 0, t, high)
+    between = torch.where(high.isinf(), 2 * low, (low + high) / 2)
+    return torch.where((low < step) & (step < high), step, between), low, high
+
+
 def at(loss: Loss, Z: Tensor) -> tuple[Tensor, Tensor]:
     """Losses (P,), and the gradient with respect to relative scores (k, P, n)."""
     E, value = torch.empty_like(Z), torch.zeros(Z.shape[1], dtype=Z.dtype)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.heads.descent import Solved
-from pipeline.heads.losses import SquaredHinge, at, on_line
+from pipeline.heads.losses import SquaredHinge, at, narrowed, on_line
 from pipeline.heads.spaces import Space
 
 STEPS = 200  # where rows nearly coincide, many are needed
@@ -74,10 +74,8 @@ def _lowest(
     for _ in range(TRIALS):
         there = on_line(loss, Z, dZ, t, E)
         slope = mixed + t * own + C * there.slope
-        low, high = torch.where(slope < 0, t, low), torch.where(slope > 0, t, high)
         step = t - slope / (own + C * there.curvature)
         if ((step - t).abs() <= PRECISION * t).all():
             break
-        between = torch.where(high.isinf(), 2 * low, (low + high) / 2)
-        t = torch.where((low < step) & (step < high), step, between)
+        t, low, high = narrowed(t, slope, step, low, high)
     return t
