@@ -88,7 +88,7 @@ class State(PerProblem):
 
 
 def descend(
-    space: Space, loss: Loss, C: Tensor, v: Tensor, intercept: Tensor, tolerance: float, limit: int
+    space: Space, loss: Loss, C: Tensor, v: Tensor, intercept: Tensor, tolerance: float, limit: Tensor
 ) -> Solved:
     """Minimise from a start until every problem's gap is below tolerance · F.
 
@@ -97,14 +97,14 @@ def descend(
     C : (P,)
     v : (k, P, size), intercept : (k, P)
         The start; the intercept stays as it is where the loss has none.
-    limit : int
+    limit : (P,) int64
         Iterations; a problem that is not finished by then has its gap to show for it.
     """
     state = _start(space, loss, C, v, intercept)
     solved = Solved(torch.empty_like(v), torch.empty_like(intercept), torch.empty_like(C))
-    for iteration in range(limit):
+    for iteration in range(int(limit.max())):
         gap = _gap(space, state)
-        done = (gap <= tolerance) | (iteration == limit - 1)
+        done = (gap <= tolerance) | (limit[state.number] <= iteration + 1)
         if done.any():
             at_end = state.number[done]
             solved.v[:, at_end], solved.intercept[:, at_end] = state.v[:, done], state.intercept[:, done]

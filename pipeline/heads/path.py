@@ -39,7 +39,8 @@ SMALL = 2**24  # multiplications: a hundredth of a second of one core
 # which would have to finish then, is dear where there is a Gram matrix.
 AIM = {"softmax": 0.2, "squared hinge": 0.9}
 AIM_BY_PASSES = {"softmax": 0.5, "squared hinge": 0.9}
-WORK = 6e11  # multiplications for one C, after which it stays as it is: seconds of two cores
+WORK = 3e11  # multiplications for one C, after which it stays as it is: seconds of two cores
+LEAST = 20  # iterations, also for a C above one that stayed unfinished: the larger, the harder
 SINGLE = 1e-5  # tolerance that float32 is good for
 
 
@@ -169,14 +170,17 @@ class _Path:
         """How many values of C the first rounds take: where the features are read anew, more."""
         if isinstance(self.space, RowSpace):
             return 1 if self.hinge else FIRST
-        return 3 * FIRST
+        return 2 * FIRST
 
-    @property
-    def limit(self) -> int:
-        """Iterations: fewer where each is long."""
-        each = 2 * len(self.labels) * self.space.size * len(self.columns)
+    def limit(self, C: Tensor) -> Tensor:
+        """Iterations, (P,): fewer where each is long, and for a C above one that stayed unfinished."""
         longest = HINGE_ITERATIONS if self.hinge and self._small else ITERATIONS
-        return int(min(max(WORK / each, 20), longest))
+        each = 2 * len(self.labels) * self.space.size * len(self.columns)
+        limit = torch.full(C.shape, int(min(max(WORK / each, LEAST), longest)))
+        if not self._small:
+            unfinished = [other for other, one in self.solved.items() if one.gap.max() > self.tolerance]
+            limit[C > min(unfinished, default=math.inf)] = LEAST
+        return limit
 
     @property
     def _small(self) -> bool:
@@ -274,7 +278,7 @@ class _Path:
 
     def _descend(self, problems: _Problems, which: Tensor, space: Space, aim: float) -> None:
         if which.any():
-            found = descend(*self._posed(problems, which, space), aim, self.limit)
+            found = descend(*self._posed(problems, which, space), aim, self.limit(problems.C[which]))
             problems.v[:, which], problems.intercept[:, which] = found.v.double(), found.intercept.double()
             problems.gap[which] = found.gap.double()
             problems.exact[which] = space is not self.space or space.dtype == torch.float64
