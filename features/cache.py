@@ -2,6 +2,7 @@
 
     <root>/activations/<fingerprint>/<sha256 of the block's keys>/{rows.npy, keys, block.json}
     <root>/runs/<fingerprint>/              finished fine-tuning runs: see `pipeline.finetune`
+    <root>/checkpoints/<fingerprint>/       those under way
 
 A block holds one layer's activations for some images. It is written aside,
 synced and appears by one atomic rename; two writers of the same block write the
@@ -44,6 +45,11 @@ def activations(root: Path) -> Path:
 def runs(root: Path) -> Path:
     """Return the folder of finished fine-tuning runs, one folder per fingerprint in it."""
     return root / "runs"
+
+
+def checkpoints(root: Path) -> Path:
+    """Return the folder of fine-tuning runs under way, one folder per fingerprint in it."""
+    return root / "checkpoints"
 
 
 def digests_in(folder: Path) -> list[Path]:

@@ -60,10 +60,15 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def save_tensors(tensors: Mapping[str, NDArray[Any]], path: Path) -> None:
-    """Write arrays as a .safetensors file that everyone may read; OSError as for any other file."""
+def save_tensors(
+    tensors: Mapping[str, NDArray[Any]], path: Path, words: Mapping[str, str] | None = None
+) -> None:
+    """Write arrays as a .safetensors file that everyone may read; OSError as for any other file.
+
+    `words` go into the file's header.
+    """
     try:
-        save_file(dict(tensors), path)
+        save_file(dict(tensors), path, dict(words) if words else None)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if number is None:

@@ -27,6 +27,7 @@ from features.cache import (
     RUN_CARD,
     THREADS,
     activations,
+    checkpoints,
     digests_in,
     flaw,
     read_keys,
@@ -38,6 +39,7 @@ from features.immutable import Damaged, read_card
 from features.progress import Progress
 
 DAY = 86_400  # seconds
+MONTH = 30 * DAY
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Survey:
     weights : int
         Verified downloads; never pruned.
     abandoned : int
-        What killed processes left unfinished, a day ago or earlier: the next `prune` deletes it.
+        What killed processes left unfinished, a day ago or earlier, a training run a month ago: the
+        next `prune` deletes it.
     """
 
     activations: tuple[Kept, ...]
@@ -155,12 +158,16 @@ def _size(path: Path) -> int:
 
 
 def _abandoned(root: Path) -> list[Path]:
-    """What stands unfinished for a day; a younger one may belong to a living process."""
+    """What stands unfinished for a day; a younger one may belong to a living process.
+
+    A training run that was cut off may be taken up again: its checkpoint is left for longer.
+    """
     found = [*(root / immutable.ASIDE).glob("*"), *(root / "weights").glob(".*.partial")]
+    ages = [*((path, DAY) for path in found), *((path, MONTH) for path in digests_in(checkpoints(root)))]
     old = []
-    for path in found:
+    for path, age in ages:
         with contextlib.suppress(FileNotFoundError):
-            if path.lstat().st_mtime <= time.time() - DAY:
+            if path.lstat().st_mtime <= time.time() - age:
                 old.append(path)
     return old
 

@@ -232,7 +232,7 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
                 *difference,
                 p_values.get(method.name),
                 card["seconds"],
-                sum(spent.get(layer, 0.0) for layer in _layers_of(card)),
+                _extraction_seconds(card, spent),
                 card.get("trials", card.get("runs", 1)),
                 card["trainable_parameters"],
                 card.get("converged", True),
@@ -254,6 +254,13 @@ def _tuning(heads: Sequence[Method]) -> list[tuple[str, ...]]:
 def read_tuning(project: Project) -> list[dict[str, str]]:
     """Read `artifacts/plots/tuning.csv` of the last comparison: a mapping for each row."""
     return list(csv.DictReader((project.plots / "tuning.csv").read_text("utf-8").splitlines()))
+
+
+def _extraction_seconds(card: Mapping[str, Any], spent: Mapping[str, float]) -> float:
+    """What the activations cost that a method was fitted on, by layer; a baseline's, of its frozen part."""
+    if "prefix" in card:
+        return float(card["prefix"]["seconds"])
+    return sum(spent.get(layer, 0.0) for layer in _layers_of(card))
 
 
 def _layers_of(card: Mapping[str, Any]) -> list[str]:

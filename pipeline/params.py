@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -33,6 +33,7 @@ from features.errors import BadInput
 from features.network import MINIMUM_SIZE, NETWORKS, parse_layer
 from features.views import names
 from pipeline.datasets import AUTO_SIZE
+from pipeline.modes import parse_mode
 
 MAXIMUM_SIZE = 2048  # pixels: one image's first activation then takes 1 GB
 
@@ -82,6 +83,11 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _as_list(value: Any) -> Any:
+    """Take one value for a list of one."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
 def _image_size(value: Any, validate: Any) -> Any:
     try:
         return validate(tuple(value) if isinstance(value, list) else value)
@@ -109,7 +115,12 @@ Grid = Annotated[
     tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_spread)
 ]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)]
+Value = TypeVar("Value")
+OneOrMore = Annotated[
+    tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_as_list)
+]
 ClassWeight = Literal["balanced"] | None
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=MINIMUM_SIZE, le=MAXIMUM_SIZE)]
@@ -210,7 +221,7 @@ class MlpGrid(Model):
 
     hidden: Counts
     learning_rate: Grid
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
     class_weight: ClassWeight
     batch_size: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
@@ -247,24 +258,35 @@ class Heads(Model):
 
 
 class Finetune(Model):
-    """The end-to-end baseline."""
+    """The ways to train the network itself: the baselines."""
 
-    modes: Annotated[tuple[Literal["full"], ...], AfterValidator(_distinct)]
+    modes: Annotated[tuple[str, ...], AfterValidator(_distinct)]
     top: Literal["auto", "pool5", "fc7"]
     head_start: Literal["head", "random"]
     epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)] | None
     batch_size: Annotated[int, Field(ge=1)]
-    learning_rate: Positive
+    learning_rate: OneOrMore[Positive]
+    weight_decay: OneOrMore[NotNegative]
+    sweep: Literal["halving", "all"]
     pretrained_factor: Annotated[float, Field(gt=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    augment: Literal["none", "views", "crop", "flip", "crop-flip"]
+    precision: Literal["auto", "fp32", "bf16"]
+    cache_gb: NotNegative
     seed: Seed
+
+    def mixed(self, device: str) -> bool:
+        """Whether forward and backward run in bfloat16; `auto` is on CUDA only."""
+        return self.precision == "bf16" or (self.precision == "auto" and device == "cuda")
 
 
 class Compare(Model):
     """The comparison."""
 
-    baseline: Literal["full"]
+    baseline: str
     refit: bool
     ensemble: bool
     resamples: Annotated[int, Field(ge=100)]
@@ -288,6 +310,8 @@ class Settings(Model):
     def _layers_exist(self) -> "Settings":
         for name in self.extract.layers:
             parse_layer(name, self.weights.network)
+        for name in (*self.finetune.modes, self.compare.baseline):
+            parse_mode(name, self.weights.network)
         if "pixels" in self.extract.layers:
             raise ValueError("extract.layers should not name pixels: extract.pixels switches that control")
         return self

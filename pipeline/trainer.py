@@ -1,203 +1,238 @@
 """Train a network's tail: the loop, the optimiser, the schedule, the scores.
 
-history, best = train(model, decoder, settings, device)
-model.load_state_dict(best)
-logits = scores(model, decoder, manifest.where("test"), device)
+    state = train(task, 2)      # to the end of epoch 2; later on from there, in another process
+    logits = scores(model, feed, rows, device)
+
+What is random in a step (order, views, dropout, augmentation) is drawn from the seed and the
+step's number alone. So a run that was killed goes on from its last checkpoint and ends with
+the same weights.
 """
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.batches import Decoder, Pixels
 from features.errors import BadInput
-from features.modules import build
-from features.network import Layer
 from features.progress import Progress
-from features.weights import Weights
-from pipeline.calibration import log_loss
+from pipeline import checkpoint
+from pipeline.calibration import calibrated, log_loss
+from pipeline.checkpoint import Checkpoint, Epoch, copied
 from pipeline.params import Finetune
+from pipeline.prefix import Feed, Positions
+from pipeline.tail import Tuned
 
-DROPOUT = 0.5  # behind the hidden dense layers, as in the VGG paper
 EVALUATION_BATCH = 64  # images
 MAX_NORM = 5.0  # gradients longer than this are shortened: one odd batch must not undo the pretraining
+CHECKPOINT_SECONDS = 120  # a kill loses about as much; each epoch ends with a checkpoint, too
+
+
+class Diverged(BadInput):
+    """The loss, or its gradient, is no longer a finite number."""
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one pass over the train rows gave; epoch 0 is the start, before any step."""
+class Recipe:
+    """What a sweep varies."""
 
-    epoch: int
-    train_loss: float
-    validation_top1: float
-    validation_log_loss: float
-    seconds: float
+    learning_rate: float
+    weight_decay: float
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Higher is better: accuracy, ties decided by log-loss."""
-        return self.validation_top1, -self.validation_log_loss
+    def __str__(self) -> str:
+        return f"learning rate {self.learning_rate:g}, weight decay {self.weight_decay:g}"
 
 
-class Tuned(nn.Module):
-    """The network up to `top`, and a new output layer on its standardised activations.
+@dataclass(frozen=True)
+class Task:
+    """One training run.
 
-    The features' mean and scale over the train rows are constants of the module:
-    a linear head that was fitted on standardised features continues as it is,
-    and the output layer's inputs are of the size that its learning rate assumes.
+    Attributes
+    ----------
+    start : function
+        Builds the model that training starts from: the same every time.
+    rows, validation : image numbers to train on, and to score after each epoch (perhaps none)
+    labels : (n_images,) class numbers
+    epochs : int
+        Of the whole schedule.
+    pretrained : names of the steps that learn at a lower rate
+    file : Path
+        The checkpoint.
+    facts : dict
+        What the run depends on: a checkpoint of another run is refused.
     """
 
-    mean: Tensor
-    std: Tensor
-    feature_mean: Tensor
-    feature_scale: Tensor
+    words: str
+    start: Callable[[], Tuned]
+    feed: Feed
+    rows: NDArray[np.intp]
+    validation: NDArray[np.intp]
+    labels: NDArray[Any]
+    epochs: int
+    recipe: Recipe
+    settings: Finetune
+    pretrained: frozenset[str]
+    device: torch.device
+    file: Path
+    facts: dict[str, Any]
 
-    def __init__(self, top: Layer, weights: Weights, n_classes: int, width: int) -> None:
-        super().__init__()
-        mean, std = weights.normalisation
-        self.network = build(top.steps, weights.state(top.steps), dropout=DROPOUT)
-        self.output = nn.Linear(width, n_classes)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
-        self.register_buffer("feature_mean", torch.zeros(width))
-        self.register_buffer("feature_scale", torch.ones(width))
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(len(self.rows) / self.settings.batch_size)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map (B, H, W, 3) uint8 to (B, n_classes) logits."""
-        x = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std  # (B, 3, H, W), channels last
-        x = self.network(x).flatten(1)  # (B, width)
-        logits: Tensor = self.output((x - self.feature_mean) / self.feature_scale)
-        return logits
+    def batches(self, epoch: int) -> list[Positions]:
+        """Positions for each step of an epoch, counted from 0: every image once, by one of its views."""
+        rng = np.random.default_rng([self.settings.seed, epoch])
+        order = rng.permutation(self.rows)
+        views = rng.integers(self.feed.views, size=len(order))
+        return np.array_split(order * self.feed.views + views, self.steps)
 
-
-def train(
-    model: Tuned, decoder: Decoder, settings: Finetune, device: torch.device
-) -> tuple[list[Epoch], dict[str, Tensor]]:
-    """Train; return the history and the state of the best epoch on validation rows."""
-    manifest = decoder.manifest
-    validation = manifest.where("validation")
-    history: list[Epoch] = []
-    best = _copy(model)
-    begun = time.monotonic()
-    passes = _passes(model, decoder, settings, device, manifest.where("train"), settings.epochs)
-    for number, losses in enumerate(passes):
-        logits = scores(model, decoder, validation, device)
-        top1 = float((logits.argmax(axis=1) == manifest.labels[validation]).mean())
-        loss = log_loss(logits, manifest.labels[validation])
-        mean = float(np.mean(losses)) if losses else float("nan")
-        history.append(Epoch(number, mean, top1, loss, round(time.monotonic() - begun, 3)))
-        print(f"finetune: epoch {number}, validation top-1 {top1:.4f}, log-loss {loss:.4f}", flush=True)
-        if history[-1].rank >= max(epoch.rank for epoch in history):
-            best = _copy(model)
-        begun = time.monotonic()
-    return history, best
-
-
-def refit(model: Tuned, decoder: Decoder, settings: Finetune, device: torch.device, epochs: int) -> None:
-    """Train on train and validation rows together, by the same schedule, and stop after so many epochs."""
-    manifest = decoder.manifest
-    rows = np.sort(np.concatenate([manifest.where("train"), manifest.where("validation")]))
-    for _ in _passes(model, decoder, settings, device, rows, epochs):
-        pass
-
-
-def _passes(
-    model: Tuned,
-    decoder: Decoder,
-    settings: Finetune,
-    device: torch.device,
-    rows: NDArray[np.intp],
-    epochs: int,
-) -> Iterator[list[float]]:
-    """Train; yields the losses of every epoch, none for epoch 0: the start as it is."""
-    order = np.random.default_rng(settings.seed)
-    steps = math.ceil(len(rows) / settings.batch_size)
-    optimiser, schedule = _optimiser(model, settings, settings.epochs * steps)
-    yield []
-    with Progress("finetune", epochs * len(rows), "images") as progress:
-        for _ in range(epochs):
-            losses: list[float] = []
-            batches = np.array_split(order.permutation(rows), steps)
-            for loss in _steps(model, decoder, batches, optimiser, schedule, device):
-                losses.append(loss)
-                progress.advance(len(batches[len(losses) - 1]))
-            yield losses
-
-
-def _optimiser(
-    model: Tuned, settings: Finetune, total: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW, a lower rate for pretrained layers; linear warm-up, then a cosine to zero."""
-    optimiser = torch.optim.AdamW(
-        [
-            {
-                "params": model.network.parameters(),
-                "lr": settings.learning_rate * settings.pretrained_factor,
-            },
-            {"params": model.output.parameters(), "lr": settings.learning_rate},
-        ],
-        weight_decay=settings.weight_decay,
-    )
-    rising = settings.warmup * total
-
-    def factor(step: int) -> float:
+    def factor(self, step: int) -> float:
+        """Share of the learning rate at a step, counted from 0: a linear warm-up, then a cosine to zero."""
+        total = self.epochs * self.steps
+        rising = self.settings.warmup * total
         risen = min(1.0, (step + 1) / rising) if rising else 1.0
         return risen * 0.5 * (1 + math.cos(math.pi * step / total))
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    def is_over(self, state: Checkpoint, until: int) -> bool:
+        """Whether a run need not go on: at its aim, or without improvement for too long."""
+        patience = self.settings.patience
+        waited = state.epochs - state.chosen.epoch
+        return state.epochs >= until or (patience is not None and waited >= patience)
 
 
-def _steps(
-    model: Tuned,
-    decoder: Decoder,
-    batches: Sequence[NDArray[np.intp]],
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    device: torch.device,
-) -> Iterator[float]:
-    """One pass over the train rows; yields the loss of every step.
+def train(task: Task, until: int) -> Checkpoint:
+    """Train on to the end of an epoch, from the last checkpoint; returns how the run stands there.
 
     Raises
     ------
-    BadInput
-        When the loss is no longer a finite number.
+    Diverged
+        When the loss or its gradient is no longer finite; the last checkpoint stays.
     """
-    model.train()
-    for numbers, pixels in zip(batches, decoder.batches(batches), strict=True):
-        labels = torch.from_numpy(decoder.manifest.labels[numbers]).long().to(device)
-        loss = nn.functional.cross_entropy(model(_on(pixels, device)), labels)
-        if not loss.isfinite():
-            raise BadInput(
-                "finetune: training diverged (the loss is not finite); lower finetune.learning_rate"
-            )
-        optimiser.zero_grad()
+    state = checkpoint.read(task.file, task.facts)
+    if state is not None and task.is_over(state, until):
+        return state
+    run = _Run(task, state)
+    done = run.state.epochs * len(task.rows)
+    with Progress("finetune", until * len(task.rows) - done, "images") as progress:
+        while not task.is_over(run.state, until):
+            run.epoch(progress)
+    return run.state
+
+
+class _Run:
+    """A run in progress."""
+
+    def __init__(self, task: Task, state: Checkpoint | None) -> None:
+        self.task, self.model = task, task.start()
+        groups = self.model.groups(
+            task.recipe.learning_rate,
+            pretrained=task.pretrained,
+            factor=task.settings.pretrained_factor,
+            decay=task.settings.layer_decay,
+        )
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=task.recipe.weight_decay)
+        self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.begun = self.saved = time.monotonic()
+        if state is None:
+            self.state = Checkpoint()
+            self._close()
+        else:
+            self.state = state
+            state.restore(self.model, self.optimiser)
+
+    def epoch(self, progress: Progress) -> None:
+        """Finish the epoch under way, score it, and keep it."""
+        task, state = self.task, self.state
+        self.begun = time.monotonic() - state.seconds
+        batches = task.batches(state.epochs)[len(state.losses) :]
+        self.model.train()
+        for positions, batch in zip(batches, task.feed.batches(batches), strict=True):
+            state.losses.append(self._step(positions, batch))
+            progress.advance(len(positions))
+            if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                self._save()
+        self._close()
+
+    def _step(self, positions: Positions, batch: Tensor) -> float:
+        task = self.task
+        number = self.state.epochs * task.steps + len(self.state.losses)
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * task.factor(number)
+        torch.manual_seed(int(np.random.SeedSequence([task.settings.seed, number]).generate_state(1)[0]))
+        batch = task.feed.augmented(batch).to(task.device)
+        labels = torch.from_numpy(task.labels[positions // task.feed.views]).long().to(task.device)
+        with _precision(task):
+            logits = task.feed.logits(self.model, batch)
+        loss = nn.functional.cross_entropy(
+            logits.float(), labels, label_smoothing=task.settings.label_smoothing
+        )
+        self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
-        optimiser.step()
-        schedule.step()
-        yield loss.item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise Diverged(
+                f"finetune: training diverged at {task.recipe} (the loss is not finite); "
+                "lower finetune.learning_rate"
+            )
+        self.optimiser.step()
+        return loss.item()
+
+    def _close(self) -> None:
+        """Score the epoch, note it, and save."""
+        task, state = self.task, self.state
+        loss = float(np.mean(state.losses)) if state.losses else math.nan
+        top1 = validation_loss = math.nan
+        if len(task.validation):
+            labels = task.labels[task.validation]
+            logits = scores(self.model, task.feed, task.validation, task.device)
+            top1 = float((calibrated(logits, 1.0).argmax(axis=1) == labels).mean())
+            validation_loss = log_loss(logits, labels)
+        seconds = round(time.monotonic() - self.begun, 3)
+        state.history.append(Epoch(len(state.history), loss, top1, validation_loss, seconds))
+        state.losses, self.begun = [], time.monotonic()
+        if state.chosen is state.history[-1]:
+            state.best = copied(self.model.state())
+        if len(task.validation):
+            print(
+                f"finetune: {task.words}, epoch {state.epochs}, validation top-1 {top1:.4f}, "
+                f"log-loss {validation_loss:.4f}",
+                flush=True,
+            )
+        self._save()
+
+    def _save(self) -> None:
+        self.saved = time.monotonic()
+        self.state.seconds = self.saved - self.begun
+        self.state.take(self.model, self.optimiser)
+        self.state.write(self.task.file, self.task.facts)
+
+
+def _precision(task: Task) -> torch.autocast:
+    """Mixed precision where it is asked for: weights and their updates stay float32."""
+    return torch.autocast(task.device.type, torch.bfloat16, enabled=task.settings.mixed(task.device.type))
 
 
 @torch.inference_mode()
-def scores(
-    model: Tuned, decoder: Decoder, numbers: NDArray[np.intp], device: torch.device
-) -> NDArray[np.float32]:
-    """Logits of some rows, (n, n_classes) float32, in evaluation mode."""
+def scores(model: Tuned, feed: Feed, numbers: NDArray[np.intp], device: torch.device) -> NDArray[np.float32]:
+    """Logits of some images, in evaluation mode.
+
+    Returns
+    -------
+    (n, n_classes) float32; (n, views, n_classes) where there are several views.
+    """
     model.eval()
-    batches = np.split(numbers, range(EVALUATION_BATCH, len(numbers), EVALUATION_BATCH))
-    logits = [model(_on(pixels, device)).cpu() for pixels in decoder.batches(batches)]
-    return np.asarray(torch.cat(logits).numpy())
-
-
-def _on(pixels: Pixels, device: torch.device) -> Tensor:
-    return torch.from_numpy(pixels).to(device)
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    positions = (numbers[:, None] * feed.views + np.arange(feed.views)).ravel()
+    batches = np.split(positions, range(EVALUATION_BATCH, len(positions), EVALUATION_BATCH))
+    logits = torch.cat(
+        [feed.logits(model, batch.to(device)).float().cpu() for batch in feed.batches(batches)]
+    )
+    found = np.asarray(logits.numpy())
+    return found if feed.views == 1 else found.reshape(len(numbers), feed.views, -1)

@@ -32,6 +32,7 @@ QUICK = (
     "heads.mlp.epochs=3",
     "finetune.epochs=1",
     "finetune.batch_size=8",
+    "finetune.learning_rate=0.001",
     "compare.resamples=200",
 )
 

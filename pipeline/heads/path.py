@@ -179,7 +179,7 @@ class _Path:
         limit = torch.full(C.shape, int(min(max(WORK / each, LEAST), longest)))
         if not self._small:
             unfinished = [other for other, one in self.solved.items() if one.gap.max() > self.tolerance]
-            limit[C > min(unfinished, default=math.inf)] = LEAST
+            limit[min(unfinished, default=math.inf) < C] = LEAST
         return limit
 
     @property

@@ -12,9 +12,11 @@ from features.errors import BadInput
 from features.network import parse_layer
 from pipeline import finetune
 from pipeline.extraction import extract, extraction
+from pipeline.modes import parse_mode
 from pipeline.params import parse, read_yaml
 from pipeline.project import Project
-from pipeline.trainer import Tuned
+from pipeline.start import Start
+from pipeline.tail import Tuned
 
 
 def with_settings(project: Project, **changes: object) -> Project:
@@ -32,8 +34,7 @@ def extracted(prepared: Project) -> Project:
 def test_starts_as_the_logistic_regression_on_frozen_features(extracted: Project) -> None:
     manifest, top = extracted.read_manifest(), parse_layer("pool5", "vgg11")
     plan = extraction(extracted, manifest, [top])
-    model = Tuned(top, plan.weights, 3, top.width(extracted.image_size)).eval()
-    finetune._start_from_head(model, extracted, plan, top)
+    model = Start(extracted, plan, parse_mode("full", "vgg11"), top, torch.device("cpu"))().eval()
     pixels = np.stack([
         plan.preprocessing.pixels(plan.source.image(row.path, row.sha256)) for row in manifest.rows[:5]
     ])  # fmt: skip
@@ -60,7 +61,7 @@ def test_trains_publishes_and_never_trains_twice(
     trained = load_file(folder / "model.safetensors")
     start = extracted.read_weights().tensors(parse_layer("pool5", "vgg11").steps)
     history = (folder / "history.csv").read_text("utf-8").splitlines()
-    assert [line.split(",")[0] for line in history] == ["epoch", "0", "1"]
+    assert [line.split(",")[3] for line in history] == ["epoch", "0", "1"]
     moved = not np.array_equal(trained["network.conv1_1.weight"].numpy(), start["features.0.weight"])
     assert moved == (card["chosen"]["epoch"] == 1)  # every layer is trained; epoch 0 is the start
     first = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -74,7 +75,7 @@ def test_a_damaged_run_is_trained_again(extracted: Project, capsys: pytest.Captu
     finetune.finetune(extracted, ("full",))
     published = extracted.finetune_folder("full")
     first = load_file(published / "model.safetensors")
-    run = finetune.run_folder(extracted, finetune.inputs(extracted, extracted.read_manifest(), "full"))
+    run = finetune.Run(extracted, extracted.read_manifest(), "full").folder
     for name in finetune.FILES:
         whole = (run / name).read_bytes()
         (run / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
@@ -104,10 +105,12 @@ def test_same_seed_same_weights(extracted: Project, monkeypatch: pytest.MonkeyPa
 
 def test_dense_layers_are_kept_where_asked(extracted: Project) -> None:
     project = with_settings(extracted, top="fc7", epochs=1)
-    assert finetune.top_layer(project).name == "fc7"
-    assert finetune.top_layer(extracted).name == "pool5"  # auto: random weights are not trained ones
-    top = finetune.top_layer(project)
-    model = Tuned(top, project.read_weights(), 3, top.width(project.image_size))
+    manifest = project.read_manifest()
+    assert finetune.Run(project, manifest, "full").top.name == "fc7"
+    assert finetune.Run(extracted, manifest, "full").top.name == "pool5"  # random weights are not trained
+    top, weights = parse_layer("fc7", "vgg11"), project.read_weights()
+    width = top.width(project.image_size)
+    model = Tuned(top, "pixels", weights.state(top.steps), weights.normalisation, 3, width)
     assert sum(isinstance(module, torch.nn.Dropout) for module in model.modules()) == 2
     pixels = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
     assert model(pixels).shape == (2, 3)

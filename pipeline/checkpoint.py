@@ -1,0 +1,162 @@
+"""How a training run stands: one file, from which it goes on to the same weights.
+
+    state = read(file, facts)       # None where there is none
+    state.write(file, facts)
+
+A checkpoint is one .safetensors file with what training changes (see `Tuned.state`), the best
+epoch's, and the optimiser's moments; its header carries the rest as JSON. It replaces the one
+before by a rename.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from features.errors import BadInput
+from features.files import remove, save_tensors, written_aside
+from pipeline.tail import Tuned
+
+PARTS = ("model", "best", "optimiser")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the train rows gave; epoch 0 is the start, before any step.
+
+    Attributes
+    ----------
+    validation_top1, validation_log_loss : float
+        NaN where no validation rows were scored.
+    seconds : float
+        Of this epoch, its scoring included.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_top1: float
+    validation_log_loss: float
+    seconds: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Higher is better: accuracy, ties decided by log-loss."""
+        if math.isnan(self.validation_top1):
+            return -math.inf, -math.inf
+        return self.validation_top1, -self.validation_log_loss
+
+
+@dataclass
+class Checkpoint:
+    """How a run stands.
+
+    Attributes
+    ----------
+    history : list of Epoch
+        Finished ones, the start included.
+    losses : list of float
+        Of the steps of the epoch under way.
+    seconds : float
+        That this epoch has taken.
+    model, best, optimiser : tensors by name
+        `best` is the model after the best epoch.
+    """
+
+    history: list[Epoch] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    model: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    optimiser: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """Finished epochs of training."""
+        return len(self.history) - 1
+
+    @property
+    def chosen(self) -> Epoch:
+        """The best epoch; of equals the last."""
+        return max(self.history, key=lambda epoch: (epoch.rank, epoch.epoch))
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all finished epochs."""
+        return sum(epoch.seconds for epoch in self.history)
+
+    def take(self, model: Tuned, optimiser: torch.optim.Optimizer) -> None:
+        """Note where both stand."""
+        self.model = copied(model.state())
+        self.optimiser = copied({
+            f"{number}.{name}": tensor
+            for number, moments in optimiser.state_dict()["state"].items()
+            for name, tensor in moments.items()
+        })  # fmt: skip
+
+    def restore(self, model: Tuned, optimiser: torch.optim.Optimizer) -> None:
+        """Put both where they stood."""
+        model.load_state_dict(self.model, strict=False)
+        state: dict[int, dict[str, Tensor]] = {}
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        for key, tensor in self.optimiser.items():
+            number, _, name = key.partition(".")
+            like = parameters[int(number)]
+            # In the parameter's memory format, as if never saved; `step` is a bare number
+            moment = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            state.setdefault(int(number), {})[name] = moment
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+    def write(self, file: Path, facts: Mapping[str, Any]) -> None:
+        """Replace the checkpoint of a run."""
+        tensors = {f"{part}/{name}": t for part in PARTS for name, t in getattr(self, part).items()}
+        words = {
+            "facts": facts,
+            "history": [asdict(epoch) for epoch in self.history],
+            "losses": self.losses,
+            "seconds": self.seconds,
+        }
+        with written_aside(file) as aside:
+            arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+            save_tensors(arrays, aside, {"checkpoint": json.dumps(words)})
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, contiguous."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
+def read(file: Path, facts: Mapping[str, Any]) -> Checkpoint | None:
+    """Read a checkpoint; None where there is none, or where it is damaged, which is said.
+
+    Raises
+    ------
+    BadInput
+        For one of another run.
+    """
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            words = json.loads((opened.metadata() or {})["checkpoint"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError):
+        print(f"finetune: the checkpoint {file} is damaged; training starts anew", flush=True)
+        remove(file)
+        return None
+    if words["facts"] != json.loads(json.dumps(facts)):
+        raise BadInput(f"{file} is the checkpoint of another run; delete it, and training starts anew")
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition("/")
+        parts[part][name] = tensor
+    history = [Epoch(**epoch) for epoch in words["history"]]
+    return Checkpoint(history, words["losses"], words["seconds"], **parts)
