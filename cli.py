@@ -184,13 +184,34 @@ def train(project: "Project", names: tuple[str, ...]) -> None:
 def finetune(project: "Project", modes: tuple[str, ...]) -> None:
     """Train the network itself on the same split: artifacts/finetune/<mode>.
 
+    Modes are full, freeze:<layer>, dense and scratch.
+
     \b
     python cli.py finetune
-    python cli.py finetune --mode full -S finetune.epochs=8
+    python cli.py finetune --mode freeze:conv4_3 --mode dense
+    python cli.py finetune --mode full -S finetune.epochs=8 -S 'finetune.learning_rate=[1e-3,1e-4]'
     """
     from pipeline.finetune import finetune
 
     finetune(project, modes or project.settings.finetune.modes)
+
+
+@main.command("sweep-cut")
+@click.option(
+    "--cut", "cuts", multiple=True, help="A mode of finetune; repeatable.  [default: full, and every layer]"
+)
+@click.option("--seeds", type=int, default=3, show_default=True, help="Runs of each cut.")
+@project_options
+def sweep_cut(project: "Project", cuts: tuple[str, ...], seeds: int) -> None:
+    """Find where to cut: train the rest above every layer: artifacts/cut.json, cut.svg.
+
+    \b
+    python cli.py sweep-cut
+    python cli.py sweep-cut --cut full --cut freeze:conv4_1 --cut freeze:conv5_3 --seeds 5
+    """
+    from pipeline.sweep_cut import sweep_cut
+
+    sweep_cut(project, cuts, seeds=seeds)
 
 
 @main.command()

@@ -13,14 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from features.errors import BadInput
 from pipeline.calibration import calibrated, log_loss
 from pipeline.folds import Rows
 from pipeline.heads.base import Head
 from pipeline.heads.normalisation import Normalisation
-from pipeline.statistics import CONFIDENCE, Interval
+from pipeline.statistics import Interval, mean_of_runs
 
 STEPS = (1, 2, 5)  # per decade: nearly even on a logarithmic axis
 NEARLY_ALL = 0.8  # of the largest class: draws of more are nearly the same images, and cost the most
@@ -224,6 +223,5 @@ def cross_fitted(
 
 def over_draws(values: Sequence[float]) -> Interval:
     """Mean of some draws' values with its 95 % t-interval: what depends on which images were drawn."""
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
-    return Interval(mean, max(mean - half, 0.0), min(mean + half, 1.0))
+    mean, low, high = mean_of_runs(values)
+    return Interval(mean, max(low, 0.0), min(high, 1.0))

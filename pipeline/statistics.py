@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 CONFIDENCE = 0.95
 PROBABILITY_FLOOR = 1e-15  # float32 probabilities reach zero; the log-loss must not reach infinity
@@ -33,6 +33,16 @@ def accuracy(correct: NDArray[np.bool_]) -> Interval:
     hits, n = int(correct.sum()), len(correct)
     interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(hits / n, float(interval.low), float(interval.high))
+
+
+def mean_of_runs(values: Sequence[float]) -> Interval:
+    """Mean over repeated runs with its t-interval; of a single one the value alone."""
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Interval(mean, mean, mean)
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return Interval(mean, mean - half, mean + half)
 
 
 def paired_difference(
