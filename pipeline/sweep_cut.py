@@ -1,0 +1,247 @@
+"""Where to cut: every way to freeze the first layers and train the rest, side by side.
+
+    python cli.py sweep-cut
+    python cli.py sweep-cut --cut full --cut freeze:conv4_1 --seeds 5
+
+Shorthand for `finetune` with all cuts and several seeds; runs are kept where it keeps them.
+Writes `artifacts/cut.json` (everything) and `artifacts/cut.svg` (the picture), and prints a
+table. Validation rows choose the cut. Accuracy may dip in the middle, where layers that
+learned together are parted (Yosinski et al., arXiv:1411.1792): nothing is interpolated.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from features.errors import BadInput
+from features.files import written_aside
+from features.manifest import Manifest
+from features.network import parse_layer
+from pipeline import modes
+from pipeline.finetune import Run
+from pipeline.plots import BASELINE, HEAD, INK, svg
+from pipeline.predictions import Predictions
+from pipeline.project import Project, read_json
+from pipeline.results import plain_console
+from pipeline.statistics import mean_of_runs
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One cut, trained with several seeds.
+
+    Attributes
+    ----------
+    mode : str
+        `full`, `freeze:conv1_1`, ….
+    trainable : int
+        Numbers that are trained.
+    validation, test : float per seed
+        Top-1 accuracy.
+    seconds : float per seed
+        Of training.
+    prefix_seconds : float
+        That the frozen part's activations cost once, where they come from the cache.
+    """
+
+    mode: str
+    weights: str
+    trainable: int
+    validation: tuple[float, ...]
+    test: tuple[float, ...]
+    seconds: tuple[float, ...]
+    prefix_seconds: float
+    cached: bool
+
+    @property
+    def label(self) -> str:
+        """The last frozen layer; `none` where all is trained."""
+        return self.mode.removeprefix(modes.FREEZE) if self.mode != "full" else "none"
+
+
+def sweep_cut(project: Project, names: Sequence[str] = (), *, seeds: int = 3) -> list[Cut]:
+    """Train the tail for every cut and seed; write, draw and print what came of it.
+
+    Parameters
+    ----------
+    names : modes; none for `full` and every layer with parameters below the output layer
+    seeds : int
+        Runs of each cut: `finetune.seed` and the numbers after it.
+
+    Raises
+    ------
+    BadInput
+        As `finetune`.
+    """
+    if seeds < 1:
+        raise BadInput(f"--seeds should be at least 1 (received {seeds})")
+    manifest, network = project.read_manifest(), project.settings.weights.network
+    for name in names:
+        modes.parse_mode(name, network)
+    if not names:
+        top = modes.top_layer(
+            project.settings.finetune.top, modes.parse_mode("full", network), project.read_weights()
+        )
+        names = modes.cuts_below(top)
+    path = project.artifacts / "cut.json"
+    with project.writing(project.finetune_folder()):
+        cuts = [_trained(project, manifest, name, seeds) for name in dict.fromkeys(names)]
+    with project.writing(path) as scratch:
+        record = json.dumps(_record(project, manifest, cuts, seeds), indent=1) + "\n"
+        for target, text in ((path.with_suffix(".svg"), svg(picture(cuts))), (path, record)):
+            with written_aside(target, scratch=scratch) as aside:
+                aside.write_text(text, "utf-8")
+    console = plain_console()
+    console.print(table(cuts, len(manifest.where("validation")), len(manifest.where("test"))))
+    console.print(words(cuts))
+    console.print(f"Picture: {path.with_suffix('.svg')}", soft_wrap=True)
+    return cuts
+
+
+def _trained(project: Project, manifest: Manifest, name: str, seeds: int) -> Cut:
+    first = project.settings.finetune.seed
+    folders = [
+        Run(_with_seed(project, seed), manifest, name).obtained() for seed in range(first, first + seeds)
+    ]
+    cards = [read_json(folder / "card.json") for folder in folders]
+    return Cut(
+        name,
+        cards[0]["weights"],
+        cards[0]["trainable_parameters"],
+        tuple(card["validation"]["top1"] for card in cards),
+        tuple(_test_top1(folder) for folder in folders),
+        tuple(card["seconds"] for card in cards),
+        cards[0]["prefix"]["seconds"],
+        cards[0]["prefix"]["cached"],
+    )
+
+
+def _with_seed(project: Project, seed: int) -> Project:
+    finetune = project.settings.finetune.model_copy(update={"seed": seed})
+    return replace(project, settings=project.settings.model_copy(update={"finetune": finetune}))
+
+
+def _test_top1(run: Path) -> float:
+    found = Predictions.read(run / "predictions.npz")
+    return float((found.proba.argmax(axis=1) == found.label).mean())
+
+
+def best(cuts: Sequence[Cut]) -> Cut:
+    """The cut with the highest mean validation accuracy; of equals the one that trains least."""
+    return max(cuts, key=lambda cut: (np.mean(cut.validation), -cut.trainable))
+
+
+def words(cuts: Sequence[Cut]) -> str:
+    """What the sweep says in a sentence."""
+    chosen = best(cuts)
+    close = [
+        cut.label for cut in cuts
+        if cut is not chosen and mean_of_runs(cut.validation).high >= np.mean(chosen.validation)
+    ]  # fmt: skip
+    test = mean_of_runs(chosen.test)
+    also = f"; within its spread over seeds: {', '.join(close)}" if close else ""
+    return (
+        f"Frozen to {chosen.label} is best on validation rows "
+        f"({100 * np.mean(chosen.validation):.1f} %, test {100 * test.value:.1f} %){also}."
+    )
+
+
+def table(cuts: Sequence[Cut], validation_images: int, test_images: int) -> Table:
+    """One row per cut, the least frozen first."""
+    seeds = len(cuts[0].seconds)
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"Top-1 % by cut: mean of {seeds} seed{'s' if seeds > 1 else ''}, [95 % over seeds]",
+        title_justify="left",
+    )
+    for heading in ("frozen to", f"validation ({validation_images:,})", f"test ({test_images:,})",
+                    "trained parameters", "seconds a run", "frozen part"):  # fmt: skip
+        shown.add_column(heading, justify="left" if heading.startswith("frozen") else "right", no_wrap=True)
+    chosen = best(cuts)
+    for cut in cuts:
+        accuracy = [
+            f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if seeds > 1 else f"{100 * value:.1f}"
+            for value, low, high in (mean_of_runs(cut.validation), mean_of_runs(cut.test))
+        ]
+        frozen = (
+            "–"
+            if cut.mode == "full"
+            else f"cached, {cut.prefix_seconds:.0f} s once"
+            if cut.cached
+            else "computed"
+        )
+        name = f"{cut.label} ({cut.weights})" if cut.weights in ("untrained", "random") else cut.label
+        shown.add_row(
+            f"{name} *" if cut is chosen else name,
+            *accuracy,
+            f"{cut.trainable:,}",
+            f"{np.mean(cut.seconds):.0f}",
+            frozen,
+        )
+    return shown
+
+
+def picture(cuts: Sequence[Cut]) -> Figure:
+    """Draw accuracy, seconds and trained parameters against the cut, each seed a point."""
+    figure = Figure(figsize=(2.5 + 0.55 * len(cuts), 8), layout="constrained")
+    accuracy, seconds, parameters = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
+    for values, colour, name in (("validation", HEAD, "validation"), ("test", BASELINE, "test")):
+        _draw(accuracy, [tuple(100 * v for v in getattr(cut, values)) for cut in cuts], colour, name)
+    accuracy.set_ylabel("top-1 accuracy, %")
+    accuracy.legend(frameon=False, labelcolor=INK)
+    _draw(seconds, [cut.seconds for cut in cuts], HEAD, "")
+    seconds.set_ylabel("seconds a run")
+    seconds.set_ylim(bottom=0)
+    parameters.plot(range(len(cuts)), [cut.trainable / 1e6 for cut in cuts], "o-", color=HEAD, markersize=4)
+    parameters.set_ylabel("trained parameters, 10⁶")
+    parameters.set_ylim(bottom=0)
+    parameters.set_xticks(range(len(cuts)), [cut.label for cut in cuts], rotation=45, ha="right")
+    parameters.set_xlabel("frozen to")
+    for axes in (accuracy, seconds, parameters):
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _draw(axes: Axes, values: Sequence[Sequence[float]], colour: str, name: str) -> None:
+    """A line through the means, a bar for each 95 % interval over seeds, a point for each seed."""
+    shift = 0.12 if name == "test" else -0.12 if name else 0.0
+    x = np.arange(len(values)) + shift
+    intervals = [mean_of_runs(own) for own in values]
+    axes.plot(x, [interval.value for interval in intervals], "o-", color=colour, markersize=4, label=name)
+    for position, interval, own in zip(x, intervals, values, strict=True):
+        axes.plot([position, position], [interval.low, interval.high], color=colour, linewidth=1.5)
+        axes.plot([position] * len(own), own, ".", color=colour, alpha=0.4, markersize=4)
+
+
+def _record(project: Project, manifest: Manifest, cuts: Sequence[Cut], seeds: int) -> Mapping[str, Any]:
+    return {
+        "manifest": manifest.digest,
+        "weights": project.read_weights().fingerprint(
+            parse_layer("pool5", project.settings.weights.network).steps
+        ),
+        "finetune": project.settings.finetune.model_dump(mode="json"),
+        "seeds": seeds,
+        "validation_images": len(manifest.where("validation")),
+        "test_images": len(manifest.where("test")),
+        "best": best(cuts).mode,
+        "cuts": [
+            {
+                "mode": cut.mode,
+                "weights": cut.weights,
+                "trainable_parameters": cut.trainable,
+                "validation_top1": cut.validation,
+                "test_top1": cut.test,
+                "seconds": cut.seconds,
+                "prefix": {"cached": cut.cached, "seconds": cut.prefix_seconds},
+            }
+            for cut in cuts
+        ],
+    }
