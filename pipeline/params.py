@@ -119,6 +119,7 @@ Value = TypeVar("Value")
 OneOrMore = Annotated[
     tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_as_list)
 ]
+Number = Annotated[int, Field(ge=1)]
 ClassWeight = Literal["balanced"] | None
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -136,6 +137,7 @@ class Dataset(Model):
     seed: Seed
     validation_fraction: Fraction
     test_fraction: Fraction
+    at_most: tuple[Number, Number, Number] | None
 
     @model_validator(mode="after")
     def _train_is_left(self) -> "Dataset":

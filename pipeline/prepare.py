@@ -23,7 +23,7 @@ from features.progress import Progress
 from pipeline.datasets import Found, Listing, Problem, listing
 from pipeline.params import Dataset
 from pipeline.project import Project
-from pipeline.splits import settle
+from pipeline.splits import at_most, settle
 
 DECODERS = 4  # threads: reading waits for the disk, decoding releases the interpreter's lock
 
@@ -54,6 +54,9 @@ def prepare(project: Project, *, strict: bool = False) -> Manifest:
     ]
     rows = [one.row for one in looked if one.row]
     rows, parted = settle(rows, dataset, listed.given_splits)
+    usable = len(rows)
+    if dataset.at_most:
+        rows = at_most(rows, dataset.at_most, dataset.seed)
     problems += parted
     _check_names(rows)
     manifest = Manifest(tuple(sorted(rows, key=lambda row: row.path)))
@@ -68,6 +71,8 @@ def prepare(project: Project, *, strict: bool = False) -> Manifest:
     _check_classes(manifest, dataset, listed)
     manifest.write(project.manifest)
     _write_record(project, manifest, problems)
+    if len(rows) < usable:
+        print(f"prepare: {usable - len(rows):,} more images are left out by dataset.at_most")
     return manifest
 
 

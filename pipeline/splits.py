@@ -60,6 +60,25 @@ def draw(name: str, dataset: Dataset, given: frozenset[str]) -> str:
     return "train"
 
 
+def at_most(rows: Sequence[Row], most: Sequence[int], seed: int) -> list[Row]:
+    """Keep at most so many images of each split, drawn from the seed and each image's content.
+
+    A smaller number keeps a part of what a larger one does.
+
+    Parameters
+    ----------
+    most : numbers for train, validation and test
+    """
+
+    def place(row: Row) -> str:
+        return hashlib.sha256(f"at most:{seed}:{row.sha256}".encode()).hexdigest()
+
+    kept: list[Row] = []
+    for split, number in zip(SPLITS, most, strict=True):
+        kept += sorted((row for row in rows if row.split == split), key=place)[:number]
+    return kept
+
+
 def units(rows: Sequence[Row]) -> NDArray[np.intp]:
     """Number what must not be parted, (n_rows,): copies of an image, and images of one group."""
     names = _unit_names(rows)
