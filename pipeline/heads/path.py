@@ -31,6 +31,7 @@ STRIDE = 4
 FIRST = 2  # values of C side by side in the first rounds, which have to go from small to large
 ITERATIONS = 300  # of the softmax
 HINGE_ITERATIONS = 60  # float32 seldom gets further then; the rest is for Newton's method
+HINGE_ALONE = 100  # where that is too dear; what is left by then changes hardly an answer
 BYTES = 2**30  # of one round's numbers: the more columns side by side, the cheaper is each
 FEW = 0.45  # of the rows: with fewer short of their margin, Newton's method is the cheaper one
 SYSTEM = 2e9  # rows × columns² up to which weights are solved for in float64
@@ -174,7 +175,7 @@ class _Path:
 
     def limit(self, C: Tensor) -> Tensor:
         """Iterations, (P,): fewer where each is long, and for a C above one that stayed unfinished."""
-        longest = HINGE_ITERATIONS if self.hinge and self._small else ITERATIONS
+        longest = ITERATIONS if not self.hinge else HINGE_ITERATIONS if self._small else HINGE_ALONE
         each = 2 * len(self.labels) * self.space.size * len(self.columns)
         limit = torch.full(C.shape, int(min(max(WORK / each, LEAST), longest)))
         if not self._small:

@@ -35,7 +35,7 @@ def with_recipes(task: Callable[..., Task], tmp_path: Path, *rates: float) -> li
 
 
 def test_the_better_half_goes_on(task: Callable[..., Task], tmp_path: Path) -> None:
-    tasks = [replace(one, epochs=4) for one in with_recipes(task, tmp_path, 1e-12, 0.01, 1e-11)]
+    tasks = [replace(one, epochs=4) for one in with_recipes(task, tmp_path, 1e-12, 1e-4, 1e-11)]
     best, states = search(tasks, halve=True)
     assert best == 1  # the others cannot learn
     assert sorted(state.epochs for state in states.values()) == [1, 2, 4]

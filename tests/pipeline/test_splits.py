@@ -10,13 +10,13 @@ import pytest
 
 from features.manifest import SPLITS, Row
 from pipeline.params import Dataset
-from pipeline.splits import settle
+from pipeline.splits import at_most, settle
 
 
 def settings(seed: int) -> Dataset:
     return Dataset(
         name="csv", root="x", csv="x.csv", download=False, seed=seed,
-        validation_fraction=0.2, test_fraction=0.2,
+        validation_fraction=0.2, test_fraction=0.2, at_most=None,
     )  # fmt: skip
 
 
@@ -64,6 +64,16 @@ def test_no_group_and_no_image_ever_straddles_splits(splits: Sequence[str]) -> N
         for one in settled:
             if before[one.path].split in ("validation", "test"):
                 assert one.split == before[one.path].split
+
+
+def test_at_most_so_many_of_each_split_a_smaller_number_being_a_part_of_a_larger() -> None:
+    rows = [row(f"{split}{k}", f"{split}{k}", split=split) for split in SPLITS for k in range(50)]
+    few, more = ({one.path for one in at_most(rows, most, 3)} for most in ((5, 2, 9), (20, 60, 9)))
+    assert few < more
+    assert [sum(path.startswith(split) for path in few) for split in SPLITS] == [5, 2, 9]
+    assert [sum(path.startswith(split) for path in more) for split in SPLITS] == [20, 50, 9]
+    assert {one.path for one in at_most(rows[::-1], (5, 2, 9), 3)} == few
+    assert {one.path for one in at_most(rows, (5, 2, 9), 4)} != few
 
 
 def test_order_does_not_matter() -> None:
