@@ -35,9 +35,9 @@ def with_recipes(task: Callable[..., Task], tmp_path: Path, *rates: float) -> li
 
 
 def test_the_better_half_goes_on(task: Callable[..., Task], tmp_path: Path) -> None:
-    tasks = [replace(one, epochs=4) for one in with_recipes(task, tmp_path, 1e-12, 1e-4, 1e-11)]
+    tasks = [replace(one, epochs=4) for one in with_recipes(task, tmp_path, 0.01, 1e-12, 0.02)]
     best, states = search(tasks, halve=True)
-    assert best == 1  # the others cannot learn
+    assert best == 1  # the others unlearn
     assert sorted(state.epochs for state in states.values()) == [1, 2, 4]
     assert states[1].epochs == 4
     everyone = search([replace(one, file=one.file.with_suffix(".all")) for one in tasks], halve=False)
@@ -49,9 +49,9 @@ def test_the_better_half_goes_on(task: Callable[..., Task], tmp_path: Path) -> N
 def test_what_diverges_is_left_out_and_said(
     task: Callable[..., Task], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = with_recipes(task, tmp_path, 1e38, 0.01)
+    wild = with_recipes(task, tmp_path, 1e36, 0.01)
     best, states = search(wild, halve=True)
     assert (best, set(states)) == (1, {1})
-    assert "diverged at learning rate 1e+38" in capsys.readouterr().out
+    assert "diverged at learning rate 1e+36" in capsys.readouterr().out
     with pytest.raises(Diverged):
         search(wild[:1], halve=True)
