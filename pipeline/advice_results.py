@@ -18,8 +18,8 @@ CAVEAT = (
     "a head and fine-tuning on one network: train both where it matters (docs/advice.md)."
 )
 WAYS = (
-    "What to expect; ◂ advised. Accuracy: measured on validation images, by the probe, or the head's with what "
-    "was published for other backbones on top. Time: on this machine"
+    "What to expect; ◂ advised. Accuracy: measured on validation images, by the probe, or the head's with "
+    "what was published for other backbones on top. Time: on this machine"
 )
 VERDICTS = {"right": "it was right", "wrong": "it was WRONG", "undecided": "it is too close to tell"}
 MARKED = ("untrained", "random")

@@ -7,9 +7,9 @@ Methods are of four kinds: heads on frozen features, fine-tuned ones, from scrat
 no network. The best of each kind is chosen on validation rows; test rows say who was right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from features.errors import BadInput
 from features.manifest import Manifest
@@ -120,8 +120,15 @@ def current_lines(project: Project, manifest: Manifest) -> tuple[list[Line], int
         Where there is none, or it is not of what is trained now.
     """
     lines, test_images = read_lines(project)
-    trained = _validated(project, manifest)
-    compared = {line.method: line.validation_top1 for line in lines if line.method != "ensemble"}
+    trained = {
+        method: (card["validation"]["top1"], card["validation"]["log_loss"], card["seconds"])
+        for method, card in _cards(project, manifest)
+    }
+    compared = {
+        line.method: (line.validation_top1, line.validation_log_loss, line.seconds)
+        for line in lines
+        if line.method != "ensemble"
+    }
     if compared != trained:
         differ = sorted({name for name, _ in compared.items() ^ trained.items()})
         raise BadInput(
@@ -131,18 +138,15 @@ def current_lines(project: Project, manifest: Manifest) -> tuple[list[Line], int
     return lines, test_images
 
 
-def _validated(project: Project, manifest: Manifest) -> dict[str, float]:
-    """Validation accuracy of every method that the settings name; BadInput where one is not current."""
-    found = {}
+def _cards(project: Project, manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every method that the settings name, and its card; BadInput where one is not current."""
     for head in project.settings.heads.named():
         for layer in (None,) if head == "majority" else project.layers:
-            card = trained_card(project, head, layer, manifest)
-            found[method_name(head, layer)] = card["validation"]["top1"]
+            yield method_name(head, layer), trained_card(project, head, layer, manifest)
     for mode in project.settings.finetune.modes:
         run = finished(project, manifest, mode)
         if run is None:
             raise BadInput(
                 f"finetune.{mode} is not trained; run `python cli.py finetune --mode {mode}` first"
             )
-        found[f"finetune.{mode}"] = run["validation"]["top1"]
-    return found
+        yield f"{BASELINES}{mode}", run

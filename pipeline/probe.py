@@ -18,6 +18,8 @@ from scipy.linalg import eigh
 
 PENALTIES = np.geomspace(1e-6, 1e2, 33)  # in units of the mean eigenvalue
 
+TINY = 1e-12  # of what a row leaves to the others: below it only rounding is left
+
 Array = NDArray[np.float64]
 
 
@@ -52,14 +54,15 @@ class Probe:
         values = np.maximum(values, 0)
         coordinates = vectors.T @ (targets - offset)
 
-        def left_out(penalty: float) -> float:
-            """Squared error of all rows, each predicted without itself."""
-            kept = values / (values + penalty)
-            leverage = (vectors**2 * kept).sum(axis=1) + 1 / n
-            residuals = targets - offset - vectors @ (kept[:, None] * coordinates)
-            return float(((residuals / np.maximum(1 - leverage, 1e-12)[:, None]) ** 2).sum())
-
-        penalty = min(PENALTIES * (values.mean() or 1.0), key=left_out)
+        penalties = PENALTIES * (values.mean() or 1.0)
+        kept = values[:, None] / (values[:, None] + penalties)  # (n, penalties)
+        leverage = vectors**2 @ kept + 1 / n  # (n, penalties)
+        residuals = (targets - offset - vectors @ (share[:, None] * coordinates) for share in kept.T)
+        left_out = [  # sum over rows of the squared error of each, predicted without itself
+            ((each / np.maximum(1 - own, TINY)[:, None]) ** 2).sum()
+            for each, own in zip(residuals, leverage.T, strict=True)
+        ]
+        penalty = penalties[np.argmin(left_out)]
         return cls(classes, vectors @ (coordinates / (values + penalty)[:, None]), offset, mean)
 
     def predict(self, similarity: Array) -> NDArray[Any]:

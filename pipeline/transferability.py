@@ -167,8 +167,8 @@ def _coding_rate(products: Array, distortion: float) -> float:
 
 def _centred(products: Array) -> Array:
     """Inner products after the columns' means are subtracted from the features."""
-    mean: Array = products.mean(axis=0)
-    return products - mean - mean[:, None] + mean.mean()
+    mean = products.mean(axis=0)
+    return np.asarray(products - mean - mean[:, None] + mean.mean())
 
 
 def leep(proba: NDArray[Any], y: Labels) -> float:
