@@ -10,7 +10,8 @@ References
 ----------
 The rule: Gupta, Transfer learning and the art of using pre-trained models, Analytics Vidhya, 2017.
 Frozen, fine-tuned, from scratch: Chen et al. (SimCLR), arXiv:2002.05709, table B.5; Salman et al.,
-Do adversarially robust ImageNet models transfer better?, arXiv:2007.08489, best published settings;
+Do adversarially robust ImageNet models transfer better?, arXiv:2007.08489, best settings, robust weights
+included;
 Zhai et al. (VTAB), arXiv:1910.04867; Raghu et al. (Transfusion), arXiv:1902.07208. All of ResNet-50
 or other networks, none of a VGG.
 """
@@ -22,9 +23,8 @@ from typing import NamedTuple
 HEAD, PARTIAL, FULL, SCRATCH = "head", "finetune.freeze:conv4_1", "finetune.full", "finetune.scratch"
 
 # Train images per class, on average, from which a data set is large. In VTAB training from scratch is
-# 0.1 to 2.6 points behind fine-tuning where there are 2,000 and more of each class (SVHN, Clevr-Count,
-# EuroSAT), and 2 to 78 points behind with 1,000 images in all, 10 to 125 of each class. 500 lies
-# between these on a logarithmic scale; nothing is published on where between.
+# 10 to 78 points behind fine-tuning with 100 and fewer of each class, 5 with 500 (Camelyon), and 0.1 to
+# 2.6 with 2,000 and more (SVHN, Clevr-Count, EuroSAT). Nothing is published on where to draw the line.
 LARGE = 500
 
 # Share of the errors of guessing (the most frequent class) that a probe on frozen features has to
@@ -167,6 +167,7 @@ FOUR = (
         (
             "the last layers are about the pretraining data; the first serve any image, and while they are "
             "frozen there are fewer parameters for few images to fit",
+            "cheapest to try first is a head on an earlier layer: name pool4 or pool4:avg in extract.layers",
             "where the price is no objection try finetune.full, too: in published tables it gains most on "
             "just such data, and none of them sets it against freezing a part",
         ),
