@@ -110,6 +110,6 @@ def _source_scores(project: Project, manifest: Manifest, drawn: Sample) -> dict[
 def _hindsight(project: Project, manifest: Manifest, found: Scenario) -> Hindsight | str:
     try:
         lines, test_images = current_lines(project, manifest)
+        return judge(project, lines, test_images, advised=found.advised, large=found.large)
     except BadInput as error:
         return str(error)
-    return judge(project, lines, test_images, advised=found.advised, large=found.large)

@@ -1,7 +1,7 @@
 """The four scenarios of transfer learning: few or many images, near to the pretraining data or far.
 
     found = scenario(images_per_class=104, similar=False)
-    found.classic, found.advised, found.evidence
+    found.classic, found.advised, found.published("finetune.full")
 
 Which rule would choose what, and what has been published against it. The thresholds are declared
 here, with their reasons; none of this is validated for choosing between ways of using one network.
@@ -10,10 +10,9 @@ References
 ----------
 The rule: Gupta, Transfer learning and the art of using pre-trained models, Analytics Vidhya, 2017.
 Frozen, fine-tuned, from scratch: Chen et al. (SimCLR), arXiv:2002.05709, table B.5; Salman et al.,
-Do adversarially robust ImageNet models transfer better?, arXiv:2007.08489, best settings, robust weights
-included;
-Zhai et al. (VTAB), arXiv:1910.04867; Raghu et al. (Transfusion), arXiv:1902.07208. All of ResNet-50
-or other networks, none of a VGG.
+Do adversarially robust ImageNet models transfer better?, arXiv:2007.08489, best settings, robust
+weights included; Zhai et al. (VTAB), arXiv:1910.04867; Raghu et al. (Transfusion), arXiv:1902.07208.
+All of ResNet-50 or other networks, none of a VGG.
 """
 
 from collections.abc import Iterable
