@@ -108,8 +108,8 @@ def _advised(advice: Advice) -> Iterator[str]:
     pixels = next((each for each in advice.layers if each.weights == "none"), None)
     if pixels and pixels.best >= advice.best.best:
         yield (
-            f"  – The images themselves, without a network, do as well or better ({_percent(pixels.best)} against "
-            f"{_percent(advice.best.best)}): try heads on pixels first."
+            "  – The images themselves, without a network, do as well or better "
+            f"({_percent(pixels.best)} against {_percent(advice.best.best)}): try heads on pixels first."
         )
 
 
