@@ -270,6 +270,19 @@ def layer_map(project: "Project") -> None:
 
 
 @main.command()
+@project_options
+def advise(project: "Project") -> None:
+    """Say, from cached features and in seconds, which way of using the network suits these images.
+
+    \b
+    python cli.py advise
+    """
+    from pipeline.advise import advise
+
+    advise(project)
+
+
+@main.command()
 @click.option("--head", "heads", multiple=True, help="A head; repeatable.  [default: all in heads:]")
 @click.option(
     "--layer", "layers", multiple=True, help="A layer; repeatable.  [default: extract.layers, pixels]"

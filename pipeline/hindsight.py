@@ -1,0 +1,152 @@
+"""Was the advice right? It meets the last comparison, and the rules that it has to beat.
+
+    lines, test_images = current_lines(project, manifest)
+    found = judge(project, lines, advised="finetune.full", large=False)
+
+Methods are of four kinds: heads on frozen features, fine-tuned ones, from scratch, and those that use
+no network. The best of each kind is chosen on validation rows; test rows say who was right.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from features.errors import BadInput
+from features.manifest import Manifest
+from pipeline.compare import BASELINES, Line, read_lines, trained_card
+from pipeline.predictions import Predictions
+from pipeline.prices import finished
+from pipeline.project import Project
+from pipeline.scenario import SCRATCH
+from pipeline.statistics import Interval, paired_difference
+from pipeline.train import method_name
+
+KINDS = {
+    "head": "head on frozen features",
+    "fine-tuned": "fine-tuned network",
+    "scratch": "network trained from scratch",
+    "no network": "head without a network",
+}
+
+
+OTHERS, HEADS, SIZE = "the best of all other kinds", "always a head", "size alone"  # what has to be beaten
+
+
+class Rival(NamedTuple):
+    """What another rule would have taken, and the advised method's lead on test images; None: the same."""
+
+    line: Line
+    difference: Interval | None
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """What a comparison says of the advice.
+
+    Attributes
+    ----------
+    advised : Line or None
+        The best method of the advised kind; None where none was compared.
+    rivals : dict of str to Rival
+        The best method of all other kinds, and what the trivial rules would have taken, where these
+        were compared: a head whatever the images are; fine-tuning for many images and a head for few.
+    """
+
+    kind: str
+    advised: Line | None
+    rivals: dict[str, Rival]
+    test_images: int
+
+    @property
+    def verdict(self) -> str:
+        """`right`, `wrong`, or `undecided`: the interval has 0 in it, or one side was not compared."""
+        difference = self.rivals[OTHERS].difference if OTHERS in self.rivals else None
+        if difference is None or difference.low <= 0 <= difference.high:
+            return "undecided"
+        return "right" if difference.low > 0 else "wrong"
+
+
+def kind_of(method: str, weights: str = "") -> str:
+    """Which of `KINDS` a method is, by its name and its weights' label."""
+    if method.startswith(BASELINES):
+        return "scratch" if method == SCRATCH else "fine-tuned"
+    return "no network" if weights == "none" else "head"
+
+
+def judge(
+    project: Project, lines: Sequence[Line], test_images: int, *, advised: str, large: bool
+) -> Hindsight:
+    """Compare the advised kind with the best of the others, and with what trivial rules would take."""
+    best: dict[str, Line] = {}
+    for line in lines:
+        kind = kind_of(line.method, line.weights)
+        if line.validation_top1 is not None and (kind not in best or _rank(line) > _rank(best[kind])):
+            best[kind] = line
+    kind = kind_of(advised)
+    first = best.get(kind)
+    taken = {
+        OTHERS: max((line for name, line in best.items() if name != kind), key=_rank, default=None),
+        HEADS: best.get("head"),
+        SIZE: best.get("fine-tuned" if large else "head"),
+    }
+    rivals = {
+        name: Rival(line, None if line is first else _difference(project, first, line))
+        for name, line in taken.items()
+        if first and line
+    }
+    return Hindsight(kind, first, rivals, test_images)
+
+
+def _rank(line: Line) -> tuple[float, float]:
+    return line.validation_top1 or 0.0, -(line.validation_log_loss or 0.0)
+
+
+def _difference(project: Project, first: Line, second: Line) -> Interval:
+    settings = project.settings.compare
+    read = [
+        Predictions.read(project.predictions / f"{line.method.replace(':', '-')}.npz")
+        for line in (first, second)
+    ]
+    right, other = (each.proba.argmax(axis=1) == each.label for each in read)
+    return paired_difference(right, other, resamples=settings.resamples, seed=settings.seed)
+
+
+def current_lines(project: Project, manifest: Manifest) -> tuple[list[Line], int]:
+    """Read the last comparison.
+
+    Raises
+    ------
+    BadInput
+        Where there is none, or it is not of what is trained now.
+    """
+    lines, test_images = read_lines(project)
+    trained = {
+        method: (card["validation"]["top1"], card["validation"]["log_loss"], card["seconds"])
+        for method, card in _cards(project, manifest)
+    }
+    compared = {
+        line.method: (line.validation_top1, line.validation_log_loss, line.seconds)
+        for line in lines
+        if line.method != "ensemble"
+    }
+    if compared != trained:
+        differ = sorted({name for name, _ in compared.items() ^ trained.items()})
+        raise BadInput(
+            f"the last comparison is not of what is trained now ({', '.join(differ)}); "
+            "run `python cli.py compare` first"
+        )
+    return lines, test_images
+
+
+def _cards(project: Project, manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every method that the settings name, and its card; BadInput where one is not current."""
+    for head in project.settings.heads.named():
+        for layer in (None,) if head == "majority" else project.layers:
+            yield method_name(head, layer), trained_card(project, head, layer, manifest)
+    for mode in project.settings.finetune.modes:
+        run = finished(project, manifest, mode)
+        if run is None:
+            raise BadInput(
+                f"finetune.{mode} is not trained; run `python cli.py finetune --mode {mode}` first"
+            )
+        yield f"{BASELINES}{mode}", run
