@@ -27,9 +27,9 @@ from features.network import parse_layer, prefix
 from features.sources import Request, obtain, write
 from features.weights import Weights
 from pipeline.params import load
-from pipeline.prefix import Activations
-from pipeline.tail import Tuned
-from pipeline.trainer import Recipe, Task, train
+from pipeline.training.prefix import Activations
+from pipeline.training.tail import Tuned
+from pipeline.training.trainer import Recipe, Task, train
 
 SIDE, BATCH, CLASSES = 224, 32, 10
 TOP = parse_layer("pool5", "vgg16")

@@ -19,14 +19,14 @@ from typing import Any
 from features.files import written_aside
 from features.manifest import Manifest
 from features.store import FeatureStore
-from pipeline.advice import Advice, put_together
-from pipeline.advice_results import show
+from pipeline.advice.advice import Advice, put_together
+from pipeline.advice.evidence import SEED, Evidence
+from pipeline.advice.hindsight import Hindsight
+from pipeline.advice.results import show
+from pipeline.advice.scenario import FULL, LARGE, SCRATCH, Scenario
+from pipeline.advice.ways import Way
 from pipeline.compare import Line
-from pipeline.evidence import SEED, Evidence
-from pipeline.hindsight import Hindsight
 from pipeline.project import Project
-from pipeline.scenario import FULL, LARGE, SCRATCH, Scenario
-from pipeline.ways import Way
 
 DECIMALS = 4  # of what is written: far below any sampling error here, and above rounding
 

@@ -27,16 +27,16 @@ from features.cache import RUN_CARD, checkpoints, fingerprint, run_flaw, runs
 from features.errors import BadInput
 from features.files import remove, save_tensors, written_aside
 from features.manifest import Manifest, write_csv
-from pipeline import modes, prefix
 from pipeline.calibration import calibrated, temperature
-from pipeline.checkpoint import Checkpoint, Epoch
 from pipeline.extraction import extraction
-from pipeline.halving import search
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
-from pipeline.start import Start
-from pipeline.tail import Tuned
-from pipeline.trainer import Recipe, Task, scores, train
+from pipeline.training import modes, prefix
+from pipeline.training.checkpoint import Checkpoint, Epoch
+from pipeline.training.halving import epochs_in_all, search
+from pipeline.training.start import Start
+from pipeline.training.tail import Tuned
+from pipeline.training.trainer import Recipe, Task, scores, train
 
 FILES = ("model.safetensors", "history.csv", "predictions.npz", RUN_CARD)
 HISTORY = ("run", *(field.name for part in (Recipe, Epoch) for field in fields(part)))
@@ -129,6 +129,11 @@ class Run:
     def epochs(self) -> int:
         """Of the whole schedule."""
         return self.settings.epochs * (SCRATCH_EPOCHS if self.mode.is_scratch else 1)
+
+    @property
+    def epochs_in_all(self) -> int:
+        """That all recipes are trained for together."""
+        return epochs_in_all(len(self._recipes()), self.epochs, halve=self.settings.sweep == "halving")
 
     def obtained(self) -> Path:
         """Train, unless it was trained before; returns `folder`."""

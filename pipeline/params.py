@@ -33,7 +33,7 @@ from features.errors import BadInput
 from features.network import MINIMUM_SIZE, NETWORKS, parse_layer
 from features.views import names
 from pipeline.datasets import AUTO_SIZE
-from pipeline.modes import parse_mode
+from pipeline.training.modes import parse_mode
 
 MAXIMUM_SIZE = 2048  # pixels: one image's first activation then takes 1 GB
 

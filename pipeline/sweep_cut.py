@@ -25,13 +25,13 @@ from features.errors import BadInput
 from features.files import written_aside
 from features.manifest import Manifest
 from features.network import parse_layer
-from pipeline import modes
 from pipeline.finetune import Run
 from pipeline.plots import BASELINE, HEAD, INK, svg
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.results import plain_console
 from pipeline.statistics import mean_of_runs
+from pipeline.training import modes
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pipeline.calibration import calibrated
 from pipeline.extraction import extraction
 from pipeline.heads import HEADS
 from pipeline.project import Project
-from pipeline.trainer import Tuned, scores
+from pipeline.training.trainer import Tuned, scores
 from tests.conftest import QUICK, REPOSITORY, Cli, dvc, make_project
 
 

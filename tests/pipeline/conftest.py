@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import prefix
 from pipeline.extraction import extraction
 from pipeline.finetune import Run
 from pipeline.params import parse, read_yaml
 from pipeline.project import Project
-from pipeline.start import Start
-from pipeline.trainer import Recipe, Task
+from pipeline.training import prefix
+from pipeline.training.start import Start
+from pipeline.training.trainer import Recipe, Task
 
 CPU = torch.device("cpu")
 

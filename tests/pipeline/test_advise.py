@@ -15,17 +15,17 @@ from features.immutable import read_card, seal
 from features.manifest import Manifest, Row
 from features.network import gflops, parse_layer, prefix
 from features.weights import PROVENANCE
-from pipeline.advice import Advice
+from pipeline.advice.advice import Advice
+from pipeline.advice.evidence import ROWS, sample, through_source
+from pipeline.advice.hindsight import HEADS, OTHERS, SIZE, current_lines, judge
+from pipeline.advice.prices import BACKWARD, Rates, convolution_rate, price, work
+from pipeline.advice.scenario import FOUR, FULL, HEAD, LARGE, PARTIAL, SCRATCH, scenario, similarity
 from pipeline.advise import advise
 from pipeline.compare import Line, compare
-from pipeline.evidence import ROWS, sample, through_source
 from pipeline.extraction import extract
 from pipeline.finetune import finetune
-from pipeline.hindsight import HEADS, OTHERS, SIZE, current_lines, judge
 from pipeline.predictions import Predictions
-from pipeline.prices import BACKWARD, Rates, convolution_rate, price, work
 from pipeline.project import Project
-from pipeline.scenario import FOUR, FULL, HEAD, LARGE, PARTIAL, SCRATCH, scenario, similarity
 from pipeline.train import train
 from tests.conftest import QUICK, Cli, make_project, ready
 

@@ -12,11 +12,11 @@ from features.errors import BadInput
 from features.network import parse_layer
 from pipeline import finetune
 from pipeline.extraction import extract, extraction
-from pipeline.modes import parse_mode
 from pipeline.params import parse, read_yaml
 from pipeline.project import Project
-from pipeline.start import Start
-from pipeline.tail import Tuned
+from pipeline.training.modes import parse_mode
+from pipeline.training.start import Start
+from pipeline.training.tail import Tuned
 
 
 def with_settings(project: Project, **changes: object) -> Project:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.halving import rungs, search
-from pipeline.trainer import Diverged, Recipe, Task
+from pipeline.training.halving import epochs_in_all, rungs, search
+from pipeline.training.trainer import Diverged, Recipe, Task
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,13 @@ from pipeline.trainer import Diverged, Recipe, Task
 def test_rungs(candidates: int, epochs: int, want: list[tuple[int, int]]) -> None:
     assert rungs(candidates, epochs, halve=True) == want
     assert rungs(candidates, epochs, halve=False) == [(epochs, 1)]
+
+
+def test_epochs_in_all() -> None:
+    assert epochs_in_all(1, 4, halve=True) == 4
+    assert epochs_in_all(2, 4, halve=True) == 2 * 2 + 2
+    assert epochs_in_all(4, 4, halve=True) == 4 * 1 + 2 * 1 + 2
+    assert epochs_in_all(4, 4, halve=False) == 16
 
 
 def with_recipes(task: Callable[..., Task], tmp_path: Path, *rates: float) -> list[Task]:

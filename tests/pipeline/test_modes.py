@@ -7,7 +7,7 @@ import pytest
 
 from features.errors import BadInput
 from features.weights import Weights
-from pipeline.modes import cuts_below, parse_mode, top_layer
+from pipeline.training.modes import cuts_below, parse_mode, top_layer
 
 MODES = ("full", "scratch", "freeze:conv4_1", "dense")
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from features.errors import BadInput
 from features.network import parse_layer
 from features.sources import TORCHVISION, initialise
-from pipeline import prefix, trainer
-from pipeline.checkpoint import Checkpoint
 from pipeline.extraction import extraction
 from pipeline.project import Project
-from pipeline.tail import Tuned
-from pipeline.trainer import Task, scores, train
+from pipeline.training import prefix, trainer
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.tail import Tuned
+from pipeline.training.trainer import Task, scores, train
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.probe import PENALTIES, Probe
-from pipeline.transferability import (
+from pipeline.advice.probe import PENALTIES, Probe
+from pipeline.advice.transferability import (
     cosines,
     gram,
     h_score,

@@ -25,9 +25,9 @@ from features.manifest import Manifest
 from features.network import Layer, parse_layer
 from features.views import names
 from pipeline.extraction import extraction
-from pipeline.modes import IMAGE, Mode
 from pipeline.project import Project
-from pipeline.tail import Tuned
+from pipeline.training.modes import IMAGE, Mode
+from pipeline.training.tail import Tuned
 
 Positions = NDArray[np.intp]
 SMALLEST_CROP = 0.5  # of the image's area: VGG's own training crops keep about that much

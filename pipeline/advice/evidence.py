@@ -17,8 +17,8 @@ from scipy.special import softmax
 from features.errors import BadInput
 from features.manifest import Manifest
 from features.store import FeatureStore
-from pipeline import transferability
-from pipeline.probe import Probe
+from pipeline.advice import transferability
+from pipeline.advice.probe import Probe
 from pipeline.splits import units
 from pipeline.statistics import Interval, accuracy
 
@@ -51,7 +51,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One layer's scores (see `pipeline.transferability`).
+    """One layer's scores (see `pipeline.advice.transferability`).
 
     Attributes
     ----------

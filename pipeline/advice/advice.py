@@ -11,12 +11,12 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import parse_layer
 from features.store import FeatureStore
-from pipeline.evidence import Evidence, Sample, evidence, sample, through_source
-from pipeline.hindsight import Hindsight, current_lines, judge
-from pipeline.prices import Rates
+from pipeline.advice.evidence import Evidence, Sample, evidence, sample, through_source
+from pipeline.advice.hindsight import Hindsight, current_lines, judge
+from pipeline.advice.prices import Rates
+from pipeline.advice.scenario import Check, Scenario, scenario, similarity
+from pipeline.advice.ways import Known, Way, ways
 from pipeline.project import Project
-from pipeline.scenario import Check, Scenario, scenario, similarity
-from pipeline.ways import Known, Way, ways
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from features.errors import BadInput
 from features.manifest import Manifest
+from pipeline.advice.prices import finished
+from pipeline.advice.scenario import SCRATCH
 from pipeline.compare import BASELINES, Line, read_lines, trained_card
 from pipeline.predictions import Predictions
-from pipeline.prices import finished
 from pipeline.project import Project
-from pipeline.scenario import SCRATCH
 from pipeline.statistics import Interval, paired_difference
 from pipeline.train import method_name
 

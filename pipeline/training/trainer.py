@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from features.errors import BadInput
 from features.progress import Progress
-from pipeline import checkpoint
 from pipeline.calibration import calibrated, log_loss
-from pipeline.checkpoint import Checkpoint, Epoch, copied
 from pipeline.params import Finetune
-from pipeline.prefix import Feed, Positions
-from pipeline.tail import Tuned
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import Checkpoint, Epoch, copied
+from pipeline.training.prefix import Feed, Positions
+from pipeline.training.tail import Tuned
 
 EVALUATION_BATCH = 64  # images
 MAX_NORM = 5.0  # gradients longer than this are shortened: one odd batch must not undo the pretraining

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from features.progress import clock
-from pipeline.advice import Advice
+from pipeline.advice.advice import Advice
+from pipeline.advice.hindsight import KINDS, OTHERS, Hindsight
+from pipeline.advice.scenario import FULL, LARGE, SCRATCH
 from pipeline.compare import Line
-from pipeline.hindsight import KINDS, OTHERS, Hindsight
 from pipeline.results import MARKS, plain_console
-from pipeline.scenario import FULL, LARGE, SCRATCH
 
 CAVEAT = (
     "A heuristic with declared thresholds. Its scores are validated for choosing among networks, not between "

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from features.errors import BadInput
 from features.files import remove, save_tensors, written_aside
-from pipeline.tail import Tuned
+from pipeline.training.tail import Tuned
 
 PARTS = ("model", "best", "optimiser")
 

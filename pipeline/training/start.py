@@ -22,10 +22,10 @@ from features.network import Layer
 from features.weights import Array
 from pipeline.folds import Fold, Rows
 from pipeline.heads.linear import LinearHead, LogReg
-from pipeline.modes import Mode
 from pipeline.project import Project
 from pipeline.splits import units
-from pipeline.tail import Tuned
+from pipeline.training.modes import Mode
+from pipeline.training.tail import Tuned
 from pipeline.tuning import tune
 
 GRID = {"C": tuple(10.0**k for k in range(-5, 3))}  # of the head that the output layer starts from

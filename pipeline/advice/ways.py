@@ -17,11 +17,11 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import Layer, parse_layer
 from pipeline import finetune
+from pipeline.advice.evidence import Evidence, Sample
+from pipeline.advice.prices import Price, Rates, extraction_seconds, finished, price
+from pipeline.advice.scenario import FULL, HEAD, PARTIAL, SCRATCH, Scenario
 from pipeline.compare import BASELINES, trained_card
-from pipeline.evidence import Evidence, Sample
-from pipeline.prices import Price, Rates, extraction_seconds, finished, price
 from pipeline.project import Project
-from pipeline.scenario import FULL, HEAD, PARTIAL, SCRATCH, Scenario
 from pipeline.statistics import Interval, accuracy
 
 TUNED = ("finetune.dense", PARTIAL, FULL, SCRATCH)
@@ -132,13 +132,10 @@ def _of(top1: float, images: int) -> Interval:
 
 def _tuned(project: Project, manifest: Manifest, known: Known, frozen: float) -> Iterator[Way]:
     """Fine-tuned methods; `frozen` is the accuracy of the head that published gains are put upon."""
-    weights = project.read_weights()
-    top = finetune.top_layer(project)
-    whole = parse_layer("fc7", project.settings.weights.network)
     named = [f"{BASELINES}{mode}" for mode in project.settings.finetune.modes]
     for method in dict.fromkeys([*TUNED, *named]):
-        label = weights.label((whole if method == TUNED[0] else top).steps)
-        label = "none" if method == SCRATCH else label
+        top = finetune.Run(project, manifest, method.removeprefix(BASELINES)).top
+        label = "none" if method == SCRATCH else project.read_weights().label(top.steps)
         cost = price(method, project, manifest, known.rates)
         run = finished(project, manifest, method.removeprefix(BASELINES)) if method in named else None
         if run:

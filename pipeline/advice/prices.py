@@ -18,6 +18,7 @@ from features.network import gflops, prefix
 from pipeline import finetune
 from pipeline.compare import BASELINES
 from pipeline.project import Project, read_json
+from pipeline.training.modes import parse_mode, top_layer
 
 BACKWARD = 2  # forward passes that the way back costs
 TRIAL_SECONDS = 0.5  # of training a single convolution, where no run has been measured
@@ -42,7 +43,7 @@ class Price:
     epoch : float or None
         A pass over the train images.
     total : float or None
-        All passes of `finetune.epochs`, or a head's whole tuning; without `once`.
+        All passes of all recipes (see `finetune`), or a head's whole tuning; without `once`.
     source : str
         `measured`, `reckoned`, or why there is no price.
     """
@@ -87,29 +88,26 @@ def finished(project: Project, manifest: Manifest, mode: str) -> dict[str, Any] 
 def work(method: str, project: Project) -> Work:
     """Count a fine-tuned method's operations: `finetune.full`, `.scratch`, `.dense`, `.freeze:conv4_1`."""
     network, size = project.settings.weights.network, project.image_size
-    mode = method.removeprefix(BASELINES)
-    whole = gflops(finetune.top_layer(project).steps, size)
-    if mode == "dense":  # fc6 and fc7, be they pretrained or not
-        whole, last = gflops(prefix(network, "fc7"), size), "pool5"
-    else:
-        last = mode.partition(":")[2] or "pixels"
-    frozen = gflops(prefix(network, last), size)
-    return Work(frozen, whole - frozen)
+    mode = parse_mode(method.removeprefix(BASELINES), network)
+    top = top_layer(project.settings.finetune.top, mode, project.read_weights())
+    frozen = gflops(prefix(network, mode.cut), size)
+    return Work(frozen, gflops(top.steps, size) - frozen)
 
 
 def price(method: str, project: Project, manifest: Manifest, rates: Rates) -> Price:
     """Price a fine-tuned method: measured where this very run is finished, else reckoned."""
-    epochs, needed = project.settings.finetune.epochs, work(method, project)
-    mode = method.removeprefix(BASELINES)
-    run = finished(project, manifest, mode) if mode in project.settings.finetune.modes else None
-    if run:
-        return Price(0.0, run["seconds"] / epochs, run["seconds"], "measured")
+    needed, mode = work(method, project), method.removeprefix(BASELINES)
     images, held = len(manifest.where("train")), len(manifest.where("validation"))
-    once = 0.0
-    if needed.frozen:
-        once = needed.frozen * (images + held) / (rates.extraction or rates.training)
+    card = finished(project, manifest, mode) if mode in project.settings.finetune.modes else None
+    if card:
+        epochs = card["images_seen"] / images
+        return Price(card["prefix"]["seconds"], card["seconds"] / epochs, card["seconds"], "measured")
+    run = finetune.Run(project, manifest, mode)
     epoch = needed.trained * ((1 + BACKWARD) * images + held) / rates.training
-    return Price(once, epoch, epoch * epochs, "reckoned")
+    once = needed.frozen * len(manifest) / (rates.extraction or rates.training)
+    if not run.choice.cached:
+        once, epoch = 0.0, epoch + needed.frozen * (images + held) / rates.training
+    return Price(once, epoch, epoch * run.epochs_in_all, "reckoned")
 
 
 def extraction_seconds(project: Project, layer: str) -> float | None:

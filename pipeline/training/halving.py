@@ -9,8 +9,8 @@ halving).
 import math
 from collections.abc import Sequence
 
-from pipeline.checkpoint import Checkpoint
-from pipeline.trainer import Diverged, Task, train
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.trainer import Diverged, Task, train
 
 
 def rungs(candidates: int, epochs: int, *, halve: bool) -> list[tuple[int, int]]:
@@ -27,6 +27,15 @@ def rungs(candidates: int, epochs: int, *, halve: bool) -> list[tuple[int, int]]
         *((epoch, math.ceil(candidates / 2 ** (number + 1))) for number, epoch in enumerate(steps)),
         (epochs, 1),
     ]
+
+
+def epochs_in_all(candidates: int, epochs: int, *, halve: bool) -> int:
+    """Count the epochs that all candidates are trained for together."""
+    total, before, going_on = 0, 0, candidates
+    for epoch, left in rungs(candidates, epochs, halve=halve):
+        total += going_on * (epoch - before)
+        before, going_on = epoch, left
+    return total
 
 
 def search(tasks: Sequence[Task], *, halve: bool) -> tuple[int, dict[int, Checkpoint]]:
