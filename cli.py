@@ -431,6 +431,8 @@ def run(project: "Project", strict: bool) -> None:
     for head in project.settings.heads.named():
         train(project, head)
 
+    from features.errors import BadInput
+    from pipeline.advise import advise
     from pipeline.compare import compare
     from pipeline.finetune import finetune
     from pipeline.report import report
@@ -438,6 +440,10 @@ def run(project: "Project", strict: bool) -> None:
 
     finetune(project, project.settings.finetune.modes)
     compare(project)
+    try:
+        advise(project)
+    except BadInput as reason:  # no network here was trained on anything
+        click.echo(f"advise: {reason}")
     report(project)
     results(project)
 

@@ -21,6 +21,7 @@ from features.files import written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
 from pipeline import finetune, statistics
+from pipeline.budget import equal_budget
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.train import inputs, method_folder, method_name, read_trials
@@ -52,6 +53,8 @@ class Line:
         What the method cost beyond extraction: tuning, or fine-tuning.
     extraction_seconds : float
         What computing its features cost, when they were computed.
+    images_seen : int
+        By a network in training, all runs together; 0 for a head.
     """
 
     method: str
@@ -72,6 +75,7 @@ class Line:
     seconds: float
     extraction_seconds: float
     trials: int
+    images_seen: int
     trainable_parameters: int
     converged: bool
     chosen: str
@@ -104,9 +108,12 @@ def compare(project: Project) -> list[Line]:
             aside.mkdir()
             _write_plots(aside, lines, methods)
             write_csv(aside / "tuning.csv", TUNING, _tuning(heads))
-        _write_json(
-            project.comparison, {"test_images": _count(methods), "lines": [asdict(line) for line in lines]}
-        )
+        record = {
+            "test_images": _count(methods),
+            "lines": [asdict(line) for line in lines],
+            "equal_budget": [asdict(row) for row in equal_budget(project, best_head(lines))],
+        }
+        _write_json(project.comparison, record)
         _write_json(project.costs, {line.method: _cost(line) for line in lines})
         _write_json(project.metrics, {line.method: _metrics(line) for line in lines})
     return lines
@@ -234,6 +241,7 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
                 card["seconds"],
                 _extraction_seconds(card, spent),
                 card.get("trials", card.get("runs", 1)),
+                card.get("images_seen", 0),
                 card["trainable_parameters"],
                 card.get("converged", True),
                 ", ".join(f"{key} {value}" for key, value in card["chosen"].items()),
@@ -283,6 +291,7 @@ def _cost(line: Line) -> dict[str, Any]:
         "seconds": line.seconds,
         "extraction_seconds": line.extraction_seconds,
         "trials": line.trials,
+        "images_seen": line.images_seen,
         "seconds_per_trial": round(line.seconds / line.trials, 3),
         "trainable_parameters": line.trainable_parameters,
     }

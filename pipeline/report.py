@@ -4,6 +4,7 @@ python cli.py report
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,13 @@ from markupsafe import Markup
 
 from features.errors import BadInput
 from features.files import written_aside
-from pipeline import plots
-from pipeline.compare import baseline_of, best_head, confusion_of, read_lines, read_tuning
+from pipeline import budget, plots
+from pipeline.advice.hindsight import judge
+from pipeline.advice.results import judgement
+from pipeline.advice.scenario import FOUR
+from pipeline.compare import Line, baseline_of, best_head, confusion_of, read_lines, read_tuning
 from pipeline.project import Project, read_json
-from pipeline.results import cells, verdict
+from pipeline.results import at_equal_budget, cells, verdict
 
 PROBLEMS_SHOWN = 200
 
@@ -46,6 +50,8 @@ def report(project: Project) -> None:
         lines=lines,
         cells={line.method: cells(line, with_difference=baseline is not None) for line in lines},
         baseline=baseline,
+        advice=_advice(project, lines, test_images),
+        budget=at_equal_budget(budget.read(project)),
         test_images=test_images,
         pictures=_pictures(project),
         dataset=read_json(project.dataset_record),
@@ -56,6 +62,21 @@ def report(project: Project) -> None:
     )
     with written_aside(project.report) as aside:
         aside.write_text(page, "utf-8")
+
+
+def _advice(project: Project, lines: Sequence[Line], test_images: int) -> list[str]:
+    """What `advise` said of these images, and whether it was right; nothing where it was not asked."""
+    path, images = project.artifacts / "advice.json", read_json(project.dataset_record)["manifest"]
+    if not path.exists() or (advice := read_json(path))["manifest"] != images:
+        return []
+    found = next(
+        each for each in FOUR if {"large": each.large, "similar": each.similar} == advice["scenario"]
+    )
+    method = advice["advised"]["method"]
+    return [
+        f"From the features alone: {found.name}. The classic rule says: {found.says}. Advised was {method}.",
+        *judgement(judge(project, lines, test_images, advised=method, large=found.large)),
+    ]
 
 
 def _pictures(project: Project) -> list[Picture]:

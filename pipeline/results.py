@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from features.progress import clock
+from pipeline import budget
+from pipeline.budget import EqualBudget
 from pipeline.compare import Line, baseline_of, best_head, read_lines
 from pipeline.project import Project
 
@@ -26,6 +28,8 @@ def results(project: Project) -> None:
     if not all(line.converged for line in lines):
         console.print("* the solver stopped before it converged")
     for sentence in verdict(lines, test_images):
+        console.print(sentence)
+    for sentence in at_equal_budget(budget.read(project)):
         console.print(sentence)
     if project.report.exists():
         console.print(f"Report: {project.report}", soft_wrap=True)
@@ -86,6 +90,17 @@ def _count(number: int) -> str:
         if number >= size:
             return f"{number / size:.1f}{unit}"
     return str(number)
+
+
+def at_equal_budget(rows: Sequence[EqualBudget]) -> list[str]:
+    """What the baselines reach at the price of the best head."""
+    if not rows:
+        return []
+    return [
+        f"On validation rows {rows[0].head} reaches {100 * rows[0].head_top1:.1f} % in "
+        f"{clock(rows[0].seconds)}, its features included. One run of a baseline in that time:",
+        *(f"  {row.words}" for row in rows),
+    ]
 
 
 def verdict(lines: Sequence[Line], test_images: int) -> list[str]:

@@ -21,7 +21,9 @@ from pipeline.calibration import calibrated
 from pipeline.extraction import extraction
 from pipeline.heads import HEADS
 from pipeline.project import Project
-from pipeline.training.trainer import Tuned, scores
+from pipeline.training.prefix import Pixels
+from pipeline.training.tail import Tuned
+from pipeline.training.trainer import scores
 from tests.conftest import QUICK, REPOSITORY, Cli, dvc, make_project
 
 
@@ -110,10 +112,11 @@ def test_batch_norm_from_images_to_predictions(tmp_path: Path, images: Path, cli
     saved = load_file(project.finetune_folder("full") / "model.safetensors")
     assert (saved["network.conv5_2_norm.running_mean"] != 0).all()  # left at zero unless batches were met
     plan = extraction(project, manifest, [top])
-    model = Tuned(top, plan.weights, 3, top.width(project.image_size))
+    weights, width = plan.weights, top.width(project.image_size)
+    model = Tuned(top, "pixels", weights.state(top.steps), weights.normalisation, 3, width)
     model.load_state_dict(saved)
-    decoder = Decoder(manifest, plan.source, plan.preprocessing)
-    logits = scores(model, decoder, manifest.where("test"), torch.device("cpu"))
+    feed = Pixels(Decoder(manifest, plan.source, plan.preprocessing), "none")
+    logits = scores(model, feed, manifest.where("test"), torch.device("cpu"))
     card = json.loads((project.finetune_folder("full") / "card.json").read_text("utf-8"))
     assert card["chosen"]["epoch"] == 1
     with np.load(project.finetune_folder("full") / "predictions.npz") as content:

@@ -374,7 +374,7 @@ def test_prices_follow_from_work_and_rates(extracted: Project) -> None:
     rates = Rates(extraction=100.0, training=10.0, source="")
     part = work(PARTIAL, extracted)
     found = price(PARTIAL, extracted, manifest, rates)
-    assert found.once == pytest.approx(part.frozen * (images + held) / 100)
+    assert found.once == pytest.approx(part.frozen * len(manifest) / 100)  # test images are cached, too
     assert found.epoch == pytest.approx(part.trained * ((1 + BACKWARD) * images + held) / 10)
     assert found.total == pytest.approx(found.epoch * extracted.settings.finetune.epochs)
     assert price(FULL, extracted, manifest, rates).once == 0
