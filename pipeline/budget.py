@@ -7,7 +7,6 @@ From the history of each baseline's first recipe, which is what a single run wou
 validation rows alone: no test row is looked at for it.
 """
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,7 @@ def equal_budget(project: Project, head: "Line | None") -> list[EqualBudget]:
     allowed = head.seconds + head.extraction_seconds
     found = []
     for mode in project.settings.finetune.modes:
-        card, history = finetune.read_card(project, mode), _history(project, mode)
+        card, history = finetune.read_card(project, mode), finetune.read_history(project, mode)
         epochs = sum(float(row["seconds"]) for row in history)
         elapsed = card["prefix"]["seconds"] + card["seconds"] - epochs  # everything besides the epochs
         best: tuple[float, int] | None = None
@@ -80,8 +79,3 @@ def equal_budget(project: Project, head: "Line | None") -> list[EqualBudget]:
 def read(project: Project) -> list[EqualBudget]:
     """Read them from the last comparison."""
     return [EqualBudget(**row) for row in read_json(project.comparison)["equal_budget"]]
-
-
-def _history(project: Project, mode: str) -> list[dict[str, str]]:
-    text = (project.finetune_folder(mode) / "history.csv").read_text("utf-8")
-    return list(csv.DictReader(text.splitlines()))

@@ -28,6 +28,7 @@ from pipeline.train import inputs, method_folder, method_name, read_trials
 
 BASELINES = "finetune."  # how the names of fine-tuned methods begin
 TUNING = ("method", "normalisation", "C", "validation_top1")
+TRAINING = ("method", "recipe", "epoch", "train_loss", "validation_top1")
 TRUST = ("imagenet", "file", "untrained", "random")  # weights: an ensemble is as good as its worst
 DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
 
@@ -108,6 +109,7 @@ def compare(project: Project) -> list[Line]:
             aside.mkdir()
             _write_plots(aside, lines, methods)
             write_csv(aside / "tuning.csv", TUNING, _tuning(heads))
+            write_csv(aside / "training.csv", TRAINING, _training(project))
         record = {
             "test_images": _count(methods),
             "lines": [asdict(line) for line in lines],
@@ -256,6 +258,16 @@ def _tuning(heads: Sequence[Method]) -> list[tuple[str, ...]]:
     for method in heads:
         if set(method.card["chosen"]) == {"normalisation", "C"}:
             rows += [(method.name, *(trial[column] for column in TUNING[1:])) for trial in method.tried]
+    return rows
+
+
+def _training(project: Project) -> list[tuple[str, ...]]:
+    """Every epoch of every baseline's recipes: rows of `TRAINING`."""
+    rows = []
+    for mode in project.settings.finetune.modes:
+        for epoch in finetune.read_history(project, mode):
+            recipe = f"rate {float(epoch['learning_rate']):g}, decay {float(epoch['weight_decay']):g}"
+            rows.append((f"{BASELINES}{mode}", recipe, *(epoch[column] for column in TRAINING[2:])))
     return rows
 
 

@@ -9,6 +9,7 @@ which has the others' digests. A finished run is kept under the cache root, chec
 and published from there: nothing is trained twice. One under way has its checkpoints there.
 """
 
+import csv
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,12 @@ def read_card(project: Project, mode: str) -> dict[str, Any]:
     if not path.exists():
         raise BadInput(f"there is no {path.parent}; run `python cli.py finetune --mode {mode}` first")
     return read_json(path)
+
+
+def read_history(project: Project, mode: str) -> list[dict[str, str]]:
+    """Read a published baseline's `history.csv`: a mapping for each epoch of each recipe."""
+    text = (project.finetune_folder(mode) / "history.csv").read_text("utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 class Run:
