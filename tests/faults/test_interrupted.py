@@ -1,5 +1,6 @@
 """An extraction that is killed anywhere, by any means, and run again: the same bytes, nothing twice."""
 
+import contextlib
 import json
 import os
 import random
@@ -56,6 +57,56 @@ def kill_and_go_on(project: Project, cache: Path, kills: int, seed: int) -> None
 
 def test_killed_extractions_go_on_to_the_same_bytes(prepared: Project, tmp_path: Path) -> None:
     kill_and_go_on(prepared, tmp_path / "own cache", kills=4, seed=int(time.time()))
+
+
+def kill_training(project: Project, root: Path, mode: str, kills: int, seed: int) -> None:
+    """Kill real fine-tuning at random moments, run it again to its end: the undisturbed bits."""
+    options = ["finetune", "--mode", mode, "--project", str(project.root)]
+    for setting in ("epochs=4", "learning_rate=[0.001,0.0001]"):
+        options += ["-S", f"finetune.{setting}"]
+    whole = [sys.executable, str(REPOSITORY / "cli.py"), *options]
+
+    def trained(cache: Path, after: float | None = None) -> tuple[float, dict[str, bytes]]:
+        environment = {**os.environ, "PENULTIMATE_CACHE": str(cache)}
+        started = time.monotonic()
+        process = subprocess.Popen(
+            whole, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(after)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        folder = project.finetune_folder(mode)
+        files = {
+            file.name: file.read_bytes()
+            for file in folder.glob("*")
+            if file.suffix in (".safetensors", ".npz")
+        }
+        return time.monotonic() - started, files
+
+    longest, want = trained(root / "undisturbed")
+    assert len(want) == 2
+    draw = random.Random(seed)
+    for kill in range(kills):
+        cache = root / f"cache {kill}"
+        shutil.rmtree(project.finetune_folder())
+        trained(cache, longest * draw.uniform(0.4, 1.0))
+        assert trained(cache)[1] == want, f"kill {kill} of seed {seed}"
+        assert not (cache / "checkpoints").exists() or not list((cache / "checkpoints").iterdir())
+        shutil.rmtree(cache)
+
+
+def test_killed_training_goes_on_to_the_same_bits(prepared: Project, tmp_path: Path) -> None:
+    extract(prepared, prepared.layers)
+    kill_training(prepared, tmp_path, "freeze:conv4_1", kills=2, seed=int(time.time()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mode", ["full", "scratch"])
+def test_ten_kills_of_training(prepared: Project, tmp_path: Path, mode: str) -> None:
+    extract(prepared, prepared.layers)
+    kill_training(prepared, tmp_path, mode, kills=10, seed=int(time.time()))
 
 
 @pytest.mark.slow
