@@ -148,6 +148,7 @@ class Run:
             print(f"finetune: {self.mode.name} was trained before, taken from {self.folder}", flush=True)
         else:
             self._train()
+        remove(self.checkpoints)  # also those of a run that was killed just when it was finished
         return self.folder
 
     def _is_kept(self) -> bool:
@@ -217,7 +218,6 @@ class Run:
             write_csv(aside / "history.csv", HISTORY, history)
             Predictions.of(self.manifest, "test", proba).write(aside / "predictions.npz")
             immutable.seal(aside, RUN_CARD, card)
-        remove(self.checkpoints)
 
     def _recipes(self) -> list[Recipe]:
         return [Recipe(*pair) for pair in product(self.settings.learning_rate, self.settings.weight_decay)]
