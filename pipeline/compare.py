@@ -7,7 +7,6 @@ Writes `metrics.json` (what an identical run repeats to the digit),
 for the report), `artifacts/predictions/<method>.npz` and `artifacts/plots/`.
 """
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,17 +17,15 @@ import numpy as np
 
 from features.errors import BadInput
 from features.files import written_aside
-from features.manifest import Manifest, write_csv
+from features.manifest import Manifest
 from features.network import Layer
-from pipeline import finetune, statistics
+from pipeline import finetune, plot_tables, statistics
 from pipeline.budget import equal_budget
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.train import inputs, method_folder, method_name, read_trials
 
 BASELINES = "finetune."  # how the names of fine-tuned methods begin
-TUNING = ("method", "normalisation", "C", "validation_top1")
-TRAINING = ("method", "recipe", "epoch", "train_loss", "validation_top1")
 TRUST = ("imagenet", "file", "untrained", "random")  # weights: an ensemble is as good as its worst
 DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
 
@@ -107,9 +104,12 @@ def compare(project: Project) -> list[Line]:
                 method.predictions.write(aside / f"{method.name.replace(':', '-')}.npz")
         with written_aside(project.plots, scratch=scratch) as aside:
             aside.mkdir()
-            _write_plots(aside, lines, methods)
-            write_csv(aside / "tuning.csv", TUNING, _tuning(heads))
-            write_csv(aside / "training.csv", TRAINING, _training(project))
+            named = {method.name: method for method in methods}
+            plot_tables.write_accuracies(aside, lines)
+            for name, line in (("head", best_head(lines)), ("baseline", baseline_of(lines))):
+                plot_tables.write_confusion(aside, name, named[line.method] if line else None)
+            plot_tables.write_tuning(aside, heads)
+            plot_tables.write_training(aside, project)
         record = {
             "test_images": _count(methods),
             "lines": [asdict(line) for line in lines],
@@ -252,30 +252,6 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
     return lines
 
 
-def _tuning(heads: Sequence[Method]) -> list[tuple[str, ...]]:
-    """What was tried of the heads whose only parameter is C: rows of `TUNING`."""
-    rows = []
-    for method in heads:
-        if set(method.card["chosen"]) == {"normalisation", "C"}:
-            rows += [(method.name, *(trial[column] for column in TUNING[1:])) for trial in method.tried]
-    return rows
-
-
-def _training(project: Project) -> list[tuple[str, ...]]:
-    """Every epoch of every baseline's recipes: rows of `TRAINING`."""
-    rows = []
-    for mode in project.settings.finetune.modes:
-        for epoch in finetune.read_history(project, mode):
-            recipe = f"rate {float(epoch['learning_rate']):g}, decay {float(epoch['weight_decay']):g}"
-            rows.append((f"{BASELINES}{mode}", recipe, *(epoch[column] for column in TRAINING[2:])))
-    return rows
-
-
-def read_tuning(project: Project) -> list[dict[str, str]]:
-    """Read `artifacts/plots/tuning.csv` of the last comparison: a mapping for each row."""
-    return list(csv.DictReader((project.plots / "tuning.csv").read_text("utf-8").splitlines()))
-
-
 def _extraction_seconds(card: Mapping[str, Any], spent: Mapping[str, float]) -> float:
     """What the activations cost that a method was fitted on, by layer; a baseline's, of its frozen part."""
     if "prefix" in card:
@@ -307,29 +283,6 @@ def _cost(line: Line) -> dict[str, Any]:
         "seconds_per_trial": round(line.seconds / line.trials, 3),
         "trainable_parameters": line.trainable_parameters,
     }
-
-
-def _write_plots(folder: Path, lines: Sequence[Line], methods: Sequence[Method]) -> None:
-    """Write what `dvc plots` draws: accuracies with intervals, and the confusions of two methods."""
-    write_csv(
-        folder / "accuracy.csv",
-        ("method", "top1", "low", "high", "weights"),
-        # Without the majority class, whose accuracy would press all others together
-        [
-            (line.label, line.top1, line.low, line.high, line.weights)
-            for line in lines
-            if line.method != "majority"
-        ],
-    )
-    head, baseline = best_head(lines), baseline_of(lines)
-    named = {method.name: method.predictions for method in methods}
-    for title, line in (("confusion_head", head), ("confusion_baseline", baseline)):
-        predictions = named[line.method] if line else None
-        rows: list[tuple[str, str]] = []
-        if predictions is not None:
-            answers = predictions.classes[predictions.proba.argmax(axis=1)]
-            rows = list(zip(predictions.classes[predictions.label].tolist(), answers.tolist(), strict=True))
-        write_csv(folder / f"{title}.csv", ("actual", "predicted"), rows)
 
 
 def best_head(lines: Sequence[Line], *, control: bool = False) -> Line | None:

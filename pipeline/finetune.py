@@ -186,12 +186,12 @@ class Run:
         seconds = time.monotonic() - begun
         best, tried = search(tasks, halve=self.settings.sweep == "halving")
         begun = time.monotonic()
-        model.load_state_dict(tried[best].best, strict=False)
+        model.load_state_dict(train(tasks[best], self.epochs).best, strict=False)  # as its checkpoint has it
         logits = scores(model, feed, self.manifest.where("validation"), device)
         T = temperature(logits, self.manifest.labels[self.manifest.where("validation")])
         if self.project.settings.compare.refit:
             again = self._refit(tasks[best], tried[best].chosen.epoch)
-            model.load_state_dict(again.model, strict=False)
+            model.load_state_dict(again.best, strict=False)
         proba = calibrated(scores(model, feed, self.manifest.where("test"), device), T)
         seconds += sum(state.spent for state in tried.values()) + time.monotonic() - begun
         card = self._card(tasks, tried, best) | {

@@ -43,7 +43,7 @@ def accuracies(lines: Sequence[Line]) -> str:
 
 
 def regularisation(tried: Sequence[Mapping[str, str]]) -> str:
-    """Draw validation accuracy against C, a panel for each layer; rows of `compare.TUNING`.
+    """Draw validation accuracy against C, a panel for each layer; rows of `plot_tables.TUNING`.
 
     Blue and orange are heads, full and dashed lines normalisations.
     """

@@ -17,7 +17,8 @@ from pipeline import budget, plots
 from pipeline.advice.hindsight import judge
 from pipeline.advice.results import judgement
 from pipeline.advice.scenario import FOUR
-from pipeline.compare import Line, baseline_of, best_head, confusion_of, read_lines, read_tuning
+from pipeline.compare import Line, baseline_of, best_head, confusion_of, read_lines
+from pipeline.plot_tables import read_tuning
 from pipeline.project import Project, read_json
 from pipeline.results import at_equal_budget, cells, verdict
 

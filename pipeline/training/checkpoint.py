@@ -11,7 +11,7 @@ before by a rename.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,10 @@ class Checkpoint:
         Of the steps of the epoch under way.
     seconds : float
         That this epoch has taken.
-    model, best, optimiser : tensors by name
-        `best` is the model after the best epoch.
+    best : tensors by name
+        The model after the best epoch; of a run without validation rows, after the last.
+    model, optimiser : tensors by name
+        As they were read, until `restore` has put them in place: they may take gigabytes.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -90,17 +92,12 @@ class Checkpoint:
         """Seconds of all finished epochs."""
         return sum(epoch.seconds for epoch in self.history)
 
-    def take(self, model: Tuned, optimiser: torch.optim.Optimizer) -> None:
-        """Note where both stand."""
-        self.model = copied(model.state())
-        self.optimiser = copied({
-            f"{number}.{name}": tensor
-            for number, moments in optimiser.state_dict()["state"].items()
-            for name, tensor in moments.items()
-        })  # fmt: skip
+    def without_tensors(self) -> "Checkpoint":
+        """The history alone."""
+        return replace(self, model={}, best={}, optimiser={})
 
     def restore(self, model: Tuned, optimiser: torch.optim.Optimizer) -> None:
-        """Put both where they stood."""
+        """Put both where they stood, and let go of the tensors."""
         model.load_state_dict(self.model, strict=False)
         state: dict[int, dict[str, Tensor]] = {}
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -111,10 +108,19 @@ class Checkpoint:
             moment = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
             state.setdefault(int(number), {})[name] = moment
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        self.model, self.optimiser = {}, {}
 
-    def write(self, file: Path, facts: Mapping[str, Any]) -> None:
-        """Replace the checkpoint of a run."""
-        tensors = {f"{part}/{name}": t for part in PARTS for name, t in getattr(self, part).items()}
+    def write(
+        self, file: Path, facts: Mapping[str, Any], model: Tuned, optimiser: torch.optim.Optimizer
+    ) -> None:
+        """Replace the checkpoint of a run, with the model and the optimiser as they stand."""
+        moments = optimiser.state_dict()["state"].items()
+        parts = {
+            "model": model.state(),
+            "best": self.best,
+            "optimiser": {f"{n}.{name}": tensor for n, own in moments for name, tensor in own.items()},
+        }
+        tensors = {f"{part}/{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
         words = {
             "facts": facts,
             "history": [asdict(epoch) for epoch in self.history],
@@ -122,7 +128,7 @@ class Checkpoint:
             "seconds": self.seconds,
         }
         with written_aside(file) as aside:
-            arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+            arrays = {name: tensor.cpu().contiguous().numpy() for name, tensor in tensors.items()}
             save_tensors(arrays, aside, {"checkpoint": json.dumps(words)})
 
 

@@ -46,8 +46,8 @@ def search(tasks: Sequence[Task], *, halve: bool) -> tuple[int, dict[int, Checkp
 
     Returns
     -------
-    The best task's position, which was trained to its end, and how each stands; one that
-    diverged in its first epoch is missing.
+    The best task's position, which was trained to its end, and how each stands, without tensors;
+    one that diverged in its first epoch is missing.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def search(tasks: Sequence[Task], *, halve: bool) -> tuple[int, dict[int, Checkp
     for epoch, going_on in rungs(len(tasks), tasks[0].epochs, halve=halve):
         for number in tuple(left):
             try:
-                states[number] = train(tasks[number], epoch)
+                states[number] = train(tasks[number], epoch).without_tensors()
             except Diverged as error:
                 left.remove(number)
                 if not left:

@@ -211,8 +211,7 @@ class _Run:
     def _save(self) -> None:
         self.saved = time.monotonic()
         self.state.seconds = self.saved - self.begun
-        self.state.take(self.model, self.optimiser)
-        self.state.write(self.task.file, self.task.facts)
+        self.state.write(self.task.file, self.task.facts, self.model, self.optimiser)
 
 
 def _precision(task: Task) -> torch.autocast:

@@ -18,6 +18,10 @@ from tests.conftest import QUICK, REPOSITORY, Cli, make_project, refusal
         (["run", "-S", "extract.layers=[conv9_1]"], "there is no layer 'conv9_1'"),
         (["run", "-S", "extract.dtyp=float16"], "did you mean 'extract.dtype'"),
         (["train", "--head", "logrge"], "there is no 'logrge'"),
+        (["finetune", "-S", "finetune.modes=[freeze:conv6_1]"], "did you mean 'freeze:conv5_1'"),
+        (["finetune", "-S", "finetune.learning_rate=fast"], "finetune.learning_rate"),
+        (["finetune", "-S", "finetune.learning_rate=[]"], "finetune.learning_rate"),
+        (["run", "-S", "dataset.at_most=[5]"], "dataset.at_most"),
         (["prepare", "-S", "dataset.root=/nowhere/at/all"], "there is no folder /nowhere/at/all"),
         (["prepare", "-S", "dataset.name=mnist"], "set dataset.download=true"),
         (["prepare", "-S", "dataset.name=csv"], "there is no table"),
@@ -29,6 +33,19 @@ from tests.conftest import QUICK, REPOSITORY, Cli, make_project, refusal
 )
 def test_names_that_do_not_exist(arguments: list[str], said: str, project: Path, cli: Cli) -> None:
     assert said in refusal(cli(*arguments, "--project", project, code=2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["finetune", "--mode", "freze:conv4_1"], "did you mean 'freeze:conv4_1'"),
+        (["finetune", "--mode", "full", "-S", "finetune.batch_size=4096"], "there are 38 train images"),
+        (["sweep-cut", "--cut", "freeze:fc8"], "there is no mode 'freeze:fc8'"),
+        (["advise"], "run `python cli.py extract` first"),
+    ],
+)
+def test_modes_that_cannot_be_trained(arguments: list[str], said: str, prepared: Project, cli: Cli) -> None:
+    assert said in refusal(cli(*arguments, "--project", prepared.root, code=2))
 
 
 def test_project_that_does_not_exist(tmp_path: Path, cli: Cli) -> None:

@@ -13,11 +13,13 @@ from features.errors import BadInput
 from features.network import parse_layer
 from features.sources import TORCHVISION, initialise
 from pipeline.extraction import extraction
+from pipeline.finetune import Run
 from pipeline.project import Project
-from pipeline.training import prefix, trainer
+from pipeline.training import checkpoint, prefix, trainer
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.tail import Tuned
-from pipeline.training.trainer import Task, scores, train
+from pipeline.training.trainer import Recipe, Task, scores, train
+from tests.pipeline.conftest import with_settings
 
 CPU = torch.device("cpu")
 
@@ -62,7 +64,8 @@ def test_a_step_is_torchvisions_with_the_same_layers_frozen(
 ) -> None:
     one = task("freeze:conv4_1", cache_gb=cache_gb, batch_size=12, warmup=0, top="pool5")
     assert isinstance(one.feed, prefix.Activations) == (cache_gb > 0)
-    state = train(one, 1)
+    train(one, 1)
+    state = stands(one)
     # conv4_1 is torchvision's features[11], its ReLU [12]
     want = torchvision_step(one, prepared, frozen=13)
     names = {"conv4_2": "0.13", "conv5_1": "0.16", "conv5_2": "0.18"}
@@ -115,7 +118,8 @@ def test_cut_off_at_random_steps_it_ends_with_the_same_bits(
     task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch, mode: str, changes: dict[str, object]
 ) -> None:
     one = task(mode, **changes)
-    undisturbed = train(one, 3)
+    train(one, 3)
+    undisturbed = stands(one)
     assert len({len(batch) for batch in one.batches(0)}) == 1  # as `CutOff` expects
     rng = np.random.default_rng(0)
     for number, after in enumerate(
@@ -127,13 +131,21 @@ def test_cut_off_at_random_steps_it_ends_with_the_same_bits(
         file = one.file.with_name(f"cut off after {after}.safetensors")
         with pytest.raises(KeyboardInterrupt):
             train(replace(one, file=file, feed=CutOff(one.feed, after)), 3)
-        state = train(replace(one, file=file), 3)
-        assert_same(state, undisturbed)
+        train(replace(one, file=file), 3)
+        assert_same(stands(replace(one, file=file)), undisturbed)
+
+
+def stands(task: Task) -> Checkpoint:
+    """How a run stands by its file."""
+    state = checkpoint.read(task.file, task.facts)
+    assert state is not None
+    return state
 
 
 def assert_same(state: Checkpoint, other: Checkpoint) -> None:
     for part in ("model", "best", "optimiser"):
         one, two = getattr(state, part), getattr(other, part)
+        assert one
         assert one.keys() == two.keys()
         assert all(torch.equal(one[name], two[name]) for name in one)
     assert [(e.epoch, e.rank) for e in state.history] == [(e.epoch, e.rank) for e in other.history]
@@ -146,28 +158,31 @@ def test_going_on_is_the_same_as_going_through(task: Callable[..., Task]) -> Non
     one = task("freeze:conv5_1")
     other = replace(one, file=one.file.with_name("at once.safetensors"))
     for epoch in (1, 2, 3):
-        state = train(one, epoch)
-        assert state.epochs == epoch
-    assert_same(state, train(other, 3))
+        assert train(one, epoch).epochs == epoch
+    train(other, 3)
+    assert_same(stands(one), stands(other))
 
 
 def test_checkpoints_of_other_runs_and_damaged_ones(
     task: Callable[..., Task], capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = task("freeze:conv5_1")
-    first = train(one, 1)
+    train(one, 1)
+    first = stands(one)
     with pytest.raises(
         BadInput, match=r"checkpoint\.safetensors is the checkpoint of another run; delete it"
     ):
         train(replace(one, facts=one.facts | {"run": "run-7"}), 1)
     one.file.write_bytes(one.file.read_bytes()[:1000])
-    assert_same(train(one, 1), first)
+    train(one, 1)
+    assert_same(stands(one), first)
     assert "is damaged; training starts anew" in capsys.readouterr().out
 
 
 def test_divergence_keeps_the_last_good_checkpoint(task: Callable[..., Task]) -> None:
     one = task("freeze:conv5_1", warmup=0)
-    good = train(one, 1)
+    train(one, 1)
+    good = stands(one)
 
     class Broken(CutOff):
         def batches(self, positions: Sequence[prefix.Positions]) -> Iterator[Tensor]:
@@ -178,7 +193,7 @@ def test_divergence_keeps_the_last_good_checkpoint(task: Callable[..., Task]) ->
         trainer.Diverged, match=r"diverged at learning rate 0\.01.*lower finetune.learning_rate"
     ):
         train(replace(one, feed=Broken(one.feed, 0)), 2)
-    assert_same(train(one, 1), good)
+    assert_same(stands(one), good)
 
 
 def test_every_image_is_seen_once_an_epoch_by_one_of_its_views(task: Callable[..., Task]) -> None:
@@ -235,3 +250,50 @@ def test_learning_rate_rises_and_falls_to_zero(task: Callable[..., Task]) -> Non
     assert factors[:3] == pytest.approx([(s + 1) / 3 * 0.5 * (1 + np.cos(np.pi * s / 9)) for s in range(3)])
     assert factors[3:] == sorted(factors[3:], reverse=True)
     assert one.factor(9) == pytest.approx(0, abs=1e-12)
+
+
+def test_patience_ends_a_run_that_no_longer_improves(task: Callable[..., Task]) -> None:
+    unlearns = task("freeze:conv5_2", Recipe(0.05, 0.0), patience=1, warmup=0)
+    state = train(unlearns, 3)
+    assert (state.epochs, state.chosen.epoch) == (1, 0)
+    assert train(unlearns, 3).epochs == 1  # and it stays ended
+
+
+def test_label_smoothing_is_torchs(task: Callable[..., Task]) -> None:
+    one = task("freeze:conv5_2", batch_size=12, label_smoothing=0.3)
+    first = train(one, 1).history[1].train_loss  # of a single step, so of the start
+    logits = torch.from_numpy(scores(one.start(), one.feed, one.rows, CPU))
+    want = nn.functional.cross_entropy(
+        logits, torch.from_numpy(one.labels[one.rows]).long(), label_smoothing=0.3
+    )
+    assert first == pytest.approx(want.item(), rel=1e-5)
+
+
+def test_augmentation_flips_and_crops_each_image_by_itself(task: Callable[..., Task]) -> None:
+    feed = task("full", augment="flip").feed
+    [batch] = feed.batches([np.arange(40)])
+    torch.manual_seed(0)
+    flipped = feed.augmented(batch)
+    pairs = list(zip(flipped, batch, strict=True))
+    mirrored = [torch.equal(new, old.flip(1)) for new, old in pairs]
+    assert all(one or torch.equal(new, old) for one, (new, old) in zip(mirrored, pairs, strict=True))
+    assert 8 < sum(mirrored) < 32
+    crops = task("freeze:conv5_1", augment="crop")
+    assert isinstance(crops.feed, prefix.Pixels)  # augmented images are new: nothing to cache
+    cropped = crops.feed.augmented(batch)
+    assert cropped.shape == batch.shape
+    assert cropped.dtype == torch.uint8
+    assert not any(torch.equal(new, old) for new, old in zip(cropped, batch, strict=True))
+
+
+def test_why_a_prefix_is_cached_or_not(prepared: Project) -> None:
+    manifest = prepared.read_manifest()
+    mode = Run(prepared, manifest, "freeze:conv4_1").mode
+    layer = parse_layer("conv4_1", "vgg11")
+    # 512 channels of 4 × 4 at 32 px, half precision
+    assert prefix.bytes_of(prepared, manifest, layer) == len(manifest) * 512 * 4 * 4 * 2
+    assert prefix.choose(prepared, manifest, mode).cached
+    small = prefix.choose(with_settings(prepared, cache_gb=1e-4), manifest, mode)
+    assert not small.cached
+    assert "finetune.cache_gb is 0.0001" in small.why
+    assert "nothing is frozen" in prefix.choose(prepared, manifest, Run(prepared, manifest, "full").mode).why

@@ -1,0 +1,59 @@
+"""The tables that `dvc plots` draws, in `artifacts/plots`, with the templates of `.dvc/plots`."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.manifest import write_csv
+from pipeline import finetune
+from pipeline.project import Project
+
+if TYPE_CHECKING:
+    from pipeline.compare import Line, Method
+
+ACCURACY = ("method", "top1", "low", "high", "weights")
+TUNING = ("method", "normalisation", "C", "validation_top1")
+TRAINING = ("method", "recipe", "epoch", "train_loss", "validation_top1")
+CONFUSION = ("actual", "predicted")
+
+
+def write_accuracies(folder: Path, lines: "Sequence[Line]") -> None:
+    """Write accuracies with intervals; without the majority class, which would press all others together."""
+    shown = [line for line in lines if line.method != "majority"]
+    rows = [(line.label, line.top1, line.low, line.high, line.weights) for line in shown]
+    write_csv(folder / "accuracy.csv", ACCURACY, rows)
+
+
+def write_confusion(folder: Path, name: str, method: "Method | None") -> None:
+    """Write `confusion_<name>.csv`: true and predicted class of each test image, no rows for no method."""
+    rows: list[tuple[str, str]] = []
+    if method is not None:
+        found = method.predictions
+        answers = found.classes[found.proba.argmax(axis=1)]
+        rows = list(zip(found.classes[found.label].tolist(), answers.tolist(), strict=True))
+    write_csv(folder / f"confusion_{name}.csv", CONFUSION, rows)
+
+
+def write_tuning(folder: Path, heads: "Sequence[Method]") -> None:
+    """Write what was tried of the heads whose only parameter is C."""
+    rows = []
+    for method in heads:
+        if set(method.card["chosen"]) == {"normalisation", "C"}:
+            rows += [(method.name, *(trial[column] for column in TUNING[1:])) for trial in method.tried]
+    write_csv(folder / "tuning.csv", TUNING, rows)
+
+
+def read_tuning(project: Project) -> list[dict[str, str]]:
+    """Read `artifacts/plots/tuning.csv` of the last comparison: a mapping for each row."""
+    return list(csv.DictReader((project.plots / "tuning.csv").read_text("utf-8").splitlines()))
+
+
+def write_training(folder: Path, project: Project) -> None:
+    """Write every epoch of every baseline's recipes."""
+    rows = []
+    for mode in project.settings.finetune.modes:
+        for epoch in finetune.read_history(project, mode):
+            recipe = f"rate {float(epoch['learning_rate']):g}, decay {float(epoch['weight_decay']):g}"
+            rows.append((f"finetune.{mode}", recipe, *(epoch[column] for column in TRAINING[2:])))
+    write_csv(folder / "training.csv", TRAINING, rows)
