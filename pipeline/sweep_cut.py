@@ -26,6 +26,7 @@ from features.files import written_aside
 from features.manifest import Manifest
 from features.network import parse_layer
 from pipeline.finetune import Run
+from pipeline.learning_curve import over_draws
 from pipeline.plots import BASELINE, HEAD, INK, svg
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
@@ -63,8 +64,8 @@ class Cut:
 
     @property
     def label(self) -> str:
-        """The last frozen layer; `none` where all is trained."""
-        return self.mode.removeprefix(modes.FREEZE) if self.mode != "full" else "none"
+        """The last frozen layer, or the mode's name."""
+        return self.mode.removeprefix(modes.FREEZE)
 
 
 def sweep_cut(project: Project, names: Sequence[str] = (), *, seeds: int = 3) -> list[Cut]:
@@ -144,12 +145,12 @@ def words(cuts: Sequence[Cut]) -> str:
     chosen = best(cuts)
     close = [
         cut.label for cut in cuts
-        if cut is not chosen and mean_of_runs(cut.validation).high >= np.mean(chosen.validation)
+        if cut is not chosen and over_draws(cut.validation).high >= np.mean(chosen.validation)
     ]  # fmt: skip
-    test = mean_of_runs(chosen.test)
+    test = over_draws(chosen.test)
     also = f"; within its spread over seeds: {', '.join(close)}" if close else ""
     return (
-        f"Frozen to {chosen.label} is best on validation rows "
+        f"Best on validation rows: {chosen.label} "
         f"({100 * np.mean(chosen.validation):.1f} %, test {100 * test.value:.1f} %){also}."
     )
 
@@ -162,14 +163,16 @@ def table(cuts: Sequence[Cut], validation_images: int, test_images: int) -> Tabl
         title=f"Top-1 % by cut: mean of {seeds} seed{'s' if seeds > 1 else ''}, [95 % over seeds]",
         title_justify="left",
     )
-    for heading in ("frozen to", f"validation ({validation_images:,})", f"test ({test_images:,})",
+    for heading in ("cut", f"validation ({validation_images:,})", f"test ({test_images:,})",
                     "trained parameters", "seconds a run", "frozen part"):  # fmt: skip
-        shown.add_column(heading, justify="left" if heading.startswith("frozen") else "right", no_wrap=True)
+        shown.add_column(
+            heading, justify="left" if heading.startswith(("cut", "frozen")) else "right", no_wrap=True
+        )
     chosen = best(cuts)
     for cut in cuts:
         accuracy = [
             f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if seeds > 1 else f"{100 * value:.1f}"
-            for value, low, high in (mean_of_runs(cut.validation), mean_of_runs(cut.test))
+            for value, low, high in (over_draws(cut.validation), over_draws(cut.test))
         ]
         frozen = (
             "–"
@@ -204,7 +207,7 @@ def picture(cuts: Sequence[Cut]) -> Figure:
     parameters.set_ylabel("trained parameters, 10⁶")
     parameters.set_ylim(bottom=0)
     parameters.set_xticks(range(len(cuts)), [cut.label for cut in cuts], rotation=45, ha="right")
-    parameters.set_xlabel("frozen to")
+    parameters.set_xlabel("cut: the last frozen layer")
     for axes in (accuracy, seconds, parameters):
         axes.grid(alpha=0.3)
     return figure

@@ -29,7 +29,7 @@ KINDS = {
 }
 
 
-OTHERS, HEADS, SIZE = "the best of all other kinds", "always a head", "size alone"  # what has to be beaten
+OTHERS, HEADS, SIZE = "the best of all others", "always a head", "size alone"  # what has to be beaten
 
 
 class Rival(NamedTuple):
@@ -46,9 +46,9 @@ class Hindsight:
     Attributes
     ----------
     advised : Line or None
-        The best method of the advised kind; None where none was compared.
+        What was advised, or the best of its kind; None where none was compared.
     rivals : dict of str to Rival
-        The best method of all other kinds, and what the trivial rules would have taken, where these
+        The best of all other methods (or kinds), and what the trivial rules would have taken, where these
         were compared: a head whatever the images are; fine-tuning for many images and a head for few.
     """
 
@@ -76,16 +76,29 @@ def kind_of(method: str, weights: str = "") -> str:
 def judge(
     project: Project, lines: Sequence[Line], test_images: int, *, advised: str, large: bool
 ) -> Hindsight:
-    """Compare the advised kind with the best of the others, and with what trivial rules would take."""
+    """Compare what was advised with the best of the others, and with what trivial rules would take.
+
+    What was advised is the very method, where that is a fine-tuned one that was compared, and
+    otherwise the best of its kind.
+    """
     best: dict[str, Line] = {}
     for line in lines:
         kind = kind_of(line.method, line.weights)
         if line.validation_top1 is not None and (kind not in best or _rank(line) > _rank(best[kind])):
             best[kind] = line
     kind = kind_of(advised)
-    first = best.get(kind)
+    # The very method where it was compared, which then has to beat its own kind, too
+    named = next((line for line in lines if line.method == advised and kind != "head"), None)
+    first = named or best.get(kind)
+    others = [
+        line
+        for line in lines
+        if line.validation_top1 is not None
+        and line is not first
+        and (named is not None or kind_of(line.method, line.weights) != kind)
+    ]
     taken = {
-        OTHERS: max((line for name, line in best.items() if name != kind), key=_rank, default=None),
+        OTHERS: max(others, key=_rank, default=None),
         HEADS: best.get("head"),
         SIZE: best.get("fine-tuned" if large else "head"),
     }

@@ -165,7 +165,7 @@ def judgement(hindsight: Hindsight) -> Iterator[str]:
         yield f"\nWhether this is right cannot be said: the last comparison has no {missing}."
         return
     yield (
-        f"\nWas it right? By the last comparison {VERDICTS[hindsight.verdict]}. The best {kind} is "
+        f"\nWas it right? By the last comparison {VERDICTS[hindsight.verdict]}. What was advised stands as "
         f"{_line(first)}, on {hindsight.test_images} test images (the best are chosen on validation images):"
     )
     for name, rival in hindsight.rivals.items():

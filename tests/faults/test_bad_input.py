@@ -41,7 +41,7 @@ def test_names_that_do_not_exist(arguments: list[str], said: str, project: Path,
         (["finetune", "--mode", "freze:conv4_1"], "did you mean 'freeze:conv4_1'"),
         (["finetune", "--mode", "full", "-S", "finetune.batch_size=4096"], "there are 38 train images"),
         (["sweep-cut", "--cut", "freeze:fc8"], "there is no mode 'freeze:fc8'"),
-        (["advise"], "run `python cli.py extract` first"),
+        (["advise"], "run `extract` first"),
     ],
 )
 def test_modes_that_cannot_be_trained(arguments: list[str], said: str, prepared: Project, cli: Cli) -> None:

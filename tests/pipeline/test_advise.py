@@ -306,7 +306,7 @@ def line(method: str, weights: str, validation: float, top1: float) -> Line:
     )
     return Line(
         method=method, weights=weights, validation_top1=validation, validation_log_loss=1.0, top1=top1,
-        trials=1, trainable_parameters=1, converged=True, chosen="", **zeros, **nothing,
+        trials=1, images_seen=0, trainable_parameters=1, converged=True, chosen="", **zeros, **nothing,
     )  # fmt: skip
 
 

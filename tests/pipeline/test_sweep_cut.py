@@ -49,8 +49,8 @@ def test_validation_chooses_and_what_is_close_is_said() -> None:
         cut("freeze:conv5_1", (0.5, 0.5, 0.5), 10),
     ]
     assert best(cuts).mode == "freeze:conv4_1"  # as good as full in the mean, and trains less
-    assert words(cuts).startswith("Frozen to conv4_1 is best on validation rows (92.0 %, test 92.0 %)")
-    assert words(cuts).endswith("spread over seeds: none.")
+    assert words(cuts).startswith("Best on validation rows: conv4_1 (92.0 %, test 92.0 %)")
+    assert words(cuts).endswith("spread over seeds: full.")
     axes = picture(cuts).axes[0]
     heights = {float(y) for line in axes.get_lines() for y in np.atleast_1d(line.get_ydata())}
     assert {92.0, 50.0} <= {round(y, 6) for y in heights}  # in percent
