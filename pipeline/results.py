@@ -13,7 +13,7 @@ from rich.table import Table
 from features.progress import clock
 from pipeline import budget
 from pipeline.budget import EqualBudget
-from pipeline.compare import Line, baseline_of, best_head, read_lines
+from pipeline.compare import BASELINES, Line, baseline_of, best_head, read_lines
 from pipeline.project import Project
 
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
@@ -116,7 +116,9 @@ def verdict(lines: Sequence[Line], test_images: int) -> list[str]:
     if head and head.weights in ("untrained", "random"):
         sentences.append(f"Its layer is computed with {head.weights} weights.")
     if baseline is None:
-        sentences.append("No fine-tuned baseline was run (finetune.modes), so differences are left out.")
+        others = any(line.method.startswith(BASELINES) for line in lines)
+        what = "The baseline (compare.baseline) was not" if others else "No fine-tuned baseline was"
+        sentences.append(f"{what} run (finetune.modes), so differences are left out.")
     elif head and head.difference is not None and head.p_value is not None:
         way = "above" if head.difference > 0 else "below"
         sure = "a difference" if head.p_value < 0.05 else "not distinguishable"

@@ -199,11 +199,12 @@ def picture(cuts: Sequence[Cut]) -> Figure:
     for values, colour, name in (("validation", HEAD, "validation"), ("test", BASELINE, "test")):
         _draw(accuracy, [tuple(100 * v for v in getattr(cut, values)) for cut in cuts], colour, name)
     accuracy.set_ylabel("top-1 accuracy, %")
+    accuracy.set_ylim(top=min(accuracy.get_ylim()[1], 100.5))
     accuracy.legend(frameon=False, labelcolor=INK)
     _draw(seconds, [cut.seconds for cut in cuts], HEAD, "")
     seconds.set_ylabel("seconds a run")
     seconds.set_ylim(bottom=0)
-    parameters.plot(range(len(cuts)), [cut.trainable / 1e6 for cut in cuts], "o-", color=HEAD, markersize=4)
+    parameters.plot(range(len(cuts)), [cut.trainable / 1e6 for cut in cuts], "o", color=HEAD, markersize=4)
     parameters.set_ylabel("trained parameters, 10⁶")
     parameters.set_ylim(bottom=0)
     parameters.set_xticks(range(len(cuts)), [cut.label for cut in cuts], rotation=45, ha="right")
@@ -214,11 +215,11 @@ def picture(cuts: Sequence[Cut]) -> Figure:
 
 
 def _draw(axes: Axes, values: Sequence[Sequence[float]], colour: str, name: str) -> None:
-    """A line through the means, a bar for each 95 % interval over seeds, a point for each seed."""
+    """A point for each mean, a bar for its 95 % interval over seeds, a faint point for each seed."""
     shift = 0.12 if name == "test" else -0.12 if name else 0.0
     x = np.arange(len(values)) + shift
     intervals = [mean_of_runs(own) for own in values]
-    axes.plot(x, [interval.value for interval in intervals], "o-", color=colour, markersize=4, label=name)
+    axes.plot(x, [interval.value for interval in intervals], "o", color=colour, markersize=4, label=name)
     for position, interval, own in zip(x, intervals, values, strict=True):
         axes.plot([position, position], [interval.low, interval.high], color=colour, linewidth=1.5)
         axes.plot([position] * len(own), own, ".", color=colour, alpha=0.4, markersize=4)
