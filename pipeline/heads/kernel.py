@@ -29,7 +29,6 @@ from pipeline.heads.shared import Shared
 GRAM_ROWS = 12_000
 # Rows that stand for all beyond: 8 kB of distances and 4 kB of features for each train row.
 LANDMARKS = 1_000
-TOLERANCE = 1e-3  # of the solution with landmarks, which is itself an approximation
 
 
 class RbfSVM(Head):
@@ -163,11 +162,7 @@ def _approximated(heads: list[list[RbfSVM]], X: Any, y: Array, views: int) -> It
             whiten = root(kernel(among, gamma.item()))
             for rows, part in blocks(squares):
                 Z[rows] = kernel(part, gamma.item()) @ whiten
-            grid = {
-                "C": tuple(head.C for head in group),
-                "class_weight": group[0].class_weight,
-                "tol": TOLERANCE,
-            }
+            grid = {"C": tuple(head.C for head in group), "class_weight": group[0].class_weight}
             path = LinearSVM.path(Z, group[0].classes_[y], grid, views)
             for head, (_, linear) in zip(group, path, strict=True):
                 head.support_, head.dual_ = L, whiten @ linear.coef_.T

@@ -73,7 +73,7 @@ def test_adding_images_never_moves_old_ones(tmp_path: Path, images: Path) -> Non
 
 def test_shares_hold_in_expectation_and_the_seed_matters() -> None:
     shares = {"validation_fraction": 0.15, "test_fraction": 0.25}
-    settings = Dataset(name="digits", root="x", csv="x.csv", download=False, seed=0, **shares)
+    settings = Dataset(name="digits", root="x", csv="x.csv", download=False, seed=0, at_most=None, **shares)
     other = settings.model_copy(update={"seed": 1})
     keys = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(20_000)]
     drawn = Counter(draw(key, settings, frozenset()) for key in keys)
