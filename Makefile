@@ -38,6 +38,8 @@ bench: $(VENV)/.installed
 	python -m benchmarks.memory
 	python -m benchmarks.path --every 4
 	python -m benchmarks.kernel
+	python -m benchmarks.cut
+	python -m benchmarks.trial
 
 # For machines that have torch and reach no package index: neither the environment nor the
 # project's other tests, with what they need, nor pytest's plug-ins of pyproject.toml.

@@ -27,6 +27,8 @@ PROVENANCE = "provenance.json"  # beside the tensors, sealed
 # are trained. Fixed, and therefore no part of a fingerprint.
 EPSILON = 1e-5
 
+UNTRAINED = ("untrained", "random")  # labels: numbers made with such weights are marked wherever they appear
+
 RGB = tuple[float, float, float]
 Array = NDArray[np.float32]
 
@@ -34,6 +36,11 @@ Array = NDArray[np.float32]
 def digest(tensor: Array) -> str:
     """Hexadecimal sha256 of a float32 tensor's values."""
     return hashlib.sha256(np.ascontiguousarray(tensor).data).hexdigest()
+
+
+def marked(name: str, label: str) -> str:
+    """A method's or layer's name, with the label of its weights where these are not trained."""
+    return f"{name} ({label})" if label in UNTRAINED else name
 
 
 @dataclass(frozen=True)

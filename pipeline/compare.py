@@ -19,6 +19,7 @@ from features.errors import BadInput
 from features.files import written_aside
 from features.manifest import Manifest
 from features.network import Layer
+from features.weights import marked
 from pipeline import finetune, plot_tables, statistics
 from pipeline.budget import equal_budget
 from pipeline.predictions import Predictions
@@ -81,8 +82,7 @@ class Line:
     @property
     def label(self) -> str:
         """The method's name in pictures, marked where its layer is computed with untrained weights."""
-        marked = self.weights in ("untrained", "random")
-        return f"{self.method} ({self.weights})" if marked else self.method
+        return marked(self.method, self.weights)
 
 
 def compare(project: Project) -> list[Line]:
@@ -210,7 +210,7 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
     if not methods:
         raise BadInput("there is nothing to compare: `heads` and `finetune.modes` are both empty")
     settings = project.settings.compare
-    correct = {m.name: m.predictions.proba.argmax(axis=1) == m.predictions.label for m in methods}
+    correct = {m.name: m.predictions.correct for m in methods}
     baseline = correct.get(f"finetune.{settings.baseline}")
     others = [m.name for m in methods if m.name != f"finetune.{settings.baseline}"]
     p_values: dict[str, float] = {}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.table import Table
 
+from features.weights import UNTRAINED
 from pipeline.learning_curve import Curve, Design
 from pipeline.outlook import Outlook
 from pipeline.results import MARKS, plain_console
@@ -24,7 +25,7 @@ def show(curves: Sequence[Curve], outlooks: Mapping[str, Outlook], design: Desig
     named = {each.method: each for each in curves}
     for method, outlook in outlooks.items():
         each = named[method]
-        mark = f" ({each.weights} weights)" if each.weights in ("untrained", "random") else ""
+        mark = f" ({each.weights} weights)" if each.weights in UNTRAINED else ""
         sampled, images = each.sampled, design.validation_images
         console.print(f"  {outlook.words(method + mark, each.images[-1], sampled, images)}")
 

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields, replace
+from functools import cached_property
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from features import immutable
 from features.cache import RUN_CARD, checkpoints, fingerprint, run_flaw, runs
@@ -36,7 +36,7 @@ from pipeline.training import modes, prefix
 from pipeline.training.checkpoint import Checkpoint, Epoch
 from pipeline.training.halving import epochs_in_all, search
 from pipeline.training.start import Start
-from pipeline.training.tail import Tuned
+from pipeline.training.tail import Tuned, arrays
 from pipeline.training.trainer import Recipe, Task, scores, train
 
 FILES = ("model.safetensors", "history.csv", "predictions.npz", RUN_CARD)
@@ -103,7 +103,7 @@ class Run:
         self.top = modes.top_layer(self.settings.top, self.mode, self.weights)
         self.choice = prefix.choose(project, manifest, self.mode)
 
-    @property
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """Everything the run depends on."""
         unread = {"modes", "top", "cache_gb"}
@@ -175,7 +175,7 @@ class Run:
             )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with it only
         torch.use_deterministic_algorithms(True)
-        feed, prefix_seconds = prefix.feed(self.project, self.manifest, self.mode)
+        feed, prefix_seconds = prefix.feed(self.project, self.manifest, self.mode, self.choice)
         begun = time.monotonic()
         plan = extraction(self.project, self.manifest, [self.top], ("none",))
         device = torch.device(plan.choice.device)
@@ -208,14 +208,9 @@ class Run:
             "trainable_parameters": model.trainable_parameters(),
             "device": str(device),
         }
-        history = [
-            (number, *astuple(tasks[number].recipe), *astuple(epoch))
-            for number, state in tried.items()
-            for epoch in state.history
-        ]
         with immutable.appearing(self.project.cache_root, self.folder) as aside:
-            save_tensors(_arrays(model), aside / "model.safetensors")
-            write_csv(aside / "history.csv", HISTORY, history)
+            save_tensors(arrays(model.state_dict()), aside / "model.safetensors")
+            write_csv(aside / "history.csv", HISTORY, _history(tasks, tried))
             Predictions.of(self.manifest, "test", proba).write(aside / "predictions.npz")
             immutable.seal(aside, RUN_CARD, card)
 
@@ -287,5 +282,10 @@ class Run:
         }
 
 
-def _arrays(model: Tuned) -> dict[str, NDArray[Any]]:
-    return {name: tensor.cpu().contiguous().numpy() for name, tensor in model.state_dict().items()}
+def _history(tasks: Sequence[Task], tried: Mapping[int, Checkpoint]) -> list[tuple[Any, ...]]:
+    """Every epoch of every recipe: rows of `HISTORY`."""
+    return [
+        (number, *astuple(tasks[number].recipe), *astuple(epoch))
+        for number, state in tried.items()
+        for epoch in state.history
+    ]

@@ -18,6 +18,7 @@ from features.errors import BadInput
 from features.files import written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
+from features.weights import marked
 from pipeline.compare import trained_card
 from pipeline.plots import heat_map, svg
 from pipeline.project import Project
@@ -154,7 +155,5 @@ def picture(cells: Sequence[Cell]) -> Figure:
     weights = {cell.layer: cell.weights for cell in cells}
     top1 = np.array([cell.top1 for cell in cells]).reshape(len(weights), len(columns))
     winners = [number % len(columns) for number, cell in enumerate(cells) if cell.winner]
-    marked = [
-        f"{layer} ({mark})" if mark in ("untrained", "random") else layer for layer, mark in weights.items()
-    ]
-    return heat_map(top1, winners, marked, columns)
+    rows = [marked(layer, label) for layer, label in weights.items()]
+    return heat_map(top1, winners, rows, columns)

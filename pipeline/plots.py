@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from features.weights import UNTRAINED
 from pipeline.compare import BASELINES, Line
 
 HEAD, BASELINE, CONTROL = "#2f6fab", "#c2571a", "#7a7a7a"
@@ -33,7 +34,7 @@ def accuracies(lines: Sequence[Line]) -> str:
     for height, line in enumerate(ordered):
         control = line.weights == "none"
         colour = BASELINE if line.method.startswith(BASELINES) else CONTROL if control else HEAD
-        hollow = line.weights in ("untrained", "random")
+        hollow = line.weights in UNTRAINED
         axes.plot([100 * line.low, 100 * line.high], [height, height], color=colour, linewidth=2)
         axes.plot(100 * line.top1, height, "o", color=colour, markerfacecolor="none" if hollow else colour)
     axes.set_yticks(range(len(ordered)), [line.label for line in ordered])

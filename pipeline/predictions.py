@@ -36,6 +36,11 @@ class Predictions:
         ids = np.array([manifest.rows[number].id for number in numbers])
         return cls(ids, manifest.labels[numbers], proba.astype(np.float32), np.array(manifest.classes))
 
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Which rows the most probable class is right for, (n,)."""
+        return np.asarray(self.proba.argmax(axis=1) == self.label)
+
     def write(self, path: Path) -> None:
         """Write an .npz file that opens without pickle."""
         with written_aside(path) as aside, aside.open("wb") as file:

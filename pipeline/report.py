@@ -16,7 +16,7 @@ from features.files import written_aside
 from pipeline import budget, plots
 from pipeline.advice.hindsight import judge
 from pipeline.advice.results import judgement
-from pipeline.advice.scenario import FOUR
+from pipeline.advice.scenario import named
 from pipeline.compare import Line, baseline_of, best_head, confusion_of, read_lines
 from pipeline.plot_tables import read_tuning
 from pipeline.project import Project, read_json
@@ -70,10 +70,7 @@ def _advice(project: Project, lines: Sequence[Line], test_images: int) -> list[s
     path, images = project.artifacts / "advice.json", read_json(project.dataset_record)["manifest"]
     if not path.exists() or (advice := read_json(path))["manifest"] != images:
         return []
-    found = next(
-        each for each in FOUR if {"large": each.large, "similar": each.similar} == advice["scenario"]
-    )
-    method = advice["advised"]["method"]
+    found, method = named(**advice["scenario"]), advice["advised"]["method"]
     return [
         f"From the features alone: {found.name}. The classic rule says: {found.says}. Advised was {method}.",
         *judgement(judge(project, lines, test_images, advised=method, large=found.large)),

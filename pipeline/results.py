@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from features.progress import clock
+from features.weights import UNTRAINED
 from pipeline import budget
 from pipeline.budget import EqualBudget
 from pipeline.compare import BASELINES, Line, baseline_of, best_head, read_lines
@@ -113,7 +114,7 @@ def verdict(lines: Sequence[Line], test_images: int) -> list[str]:
             f"{100 * head.top1:.1f} % [{100 * head.low:.1f}, {100 * head.high:.1f}], tuned in "
             f"{clock(head.seconds)} after an extraction of {clock(head.extraction_seconds)}."
         )
-    if head and head.weights in ("untrained", "random"):
+    if head and head.weights in UNTRAINED:
         sentences.append(f"Its layer is computed with {head.weights} weights.")
     if baseline is None:
         others = any(line.method.startswith(BASELINES) for line in lines)

@@ -12,7 +12,6 @@ learned together are parted (Yosinski et al., arXiv:1411.1792): nothing is inter
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from rich.table import Table
 from features.errors import BadInput
 from features.files import written_aside
 from features.manifest import Manifest
-from features.network import parse_layer
+from features.weights import marked
 from pipeline.finetune import Run
 from pipeline.learning_curve import over_draws
 from pipeline.plots import BASELINE, HEAD, INK, svg
@@ -43,6 +42,8 @@ class Cut:
     ----------
     mode : str
         `full`, `freeze:conv1_1`, ….
+    runs : str per seed
+        Fingerprints: each run's folder in the cache, whose card says what it depends on.
     trainable : int
         Numbers that are trained.
     validation, test : float per seed
@@ -54,6 +55,7 @@ class Cut:
     """
 
     mode: str
+    runs: tuple[str, ...]
     weights: str
     trainable: int
     validation: tuple[float, ...]
@@ -66,6 +68,13 @@ class Cut:
     def label(self) -> str:
         """The last frozen layer, or the mode's name."""
         return self.mode.removeprefix(modes.FREEZE)
+
+    @property
+    def frozen(self) -> str:
+        """Where the frozen part's activations come from."""
+        if modes.CUTS.get(self.mode) == modes.IMAGE:
+            return "–"
+        return f"cached, {self.prefix_seconds:.0f} s once" if self.cached else "computed"
 
 
 def sweep_cut(project: Project, names: Sequence[str] = (), *, seeds: int = 3) -> list[Cut]:
@@ -115,10 +124,11 @@ def _trained(project: Project, manifest: Manifest, name: str, seeds: int) -> Cut
     cards = [read_json(folder / "card.json") for folder in folders]
     return Cut(
         name,
+        tuple(folder.name for folder in folders),
         cards[0]["weights"],
         cards[0]["trainable_parameters"],
         tuple(card["validation"]["top1"] for card in cards),
-        tuple(_test_top1(folder) for folder in folders),
+        tuple(float(Predictions.read(run / "predictions.npz").correct.mean()) for run in folders),
         tuple(card["seconds"] for card in cards),
         cards[0]["prefix"]["seconds"],
         cards[0]["prefix"]["cached"],
@@ -128,11 +138,6 @@ def _trained(project: Project, manifest: Manifest, name: str, seeds: int) -> Cut
 def _with_seed(project: Project, seed: int) -> Project:
     finetune = project.settings.finetune.model_copy(update={"seed": seed})
     return replace(project, settings=project.settings.model_copy(update={"finetune": finetune}))
-
-
-def _test_top1(run: Path) -> float:
-    found = Predictions.read(run / "predictions.npz")
-    return float((found.proba.argmax(axis=1) == found.label).mean())
 
 
 def best(cuts: Sequence[Cut]) -> Cut:
@@ -174,20 +179,13 @@ def table(cuts: Sequence[Cut], validation_images: int, test_images: int) -> Tabl
             f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if seeds > 1 else f"{100 * value:.1f}"
             for value, low, high in (over_draws(cut.validation), over_draws(cut.test))
         ]
-        frozen = (
-            "–"
-            if cut.mode == "full"
-            else f"cached, {cut.prefix_seconds:.0f} s once"
-            if cut.cached
-            else "computed"
-        )
-        name = f"{cut.label} ({cut.weights})" if cut.weights in ("untrained", "random") else cut.label
+        name = marked(cut.label, cut.weights)
         shown.add_row(
             f"{name} *" if cut is chosen else name,
             *accuracy,
             f"{cut.trainable:,}",
             f"{np.mean(cut.seconds):.0f}",
-            frozen,
+            cut.frozen,
         )
     return shown
 
@@ -228,9 +226,6 @@ def _draw(axes: Axes, values: Sequence[Sequence[float]], colour: str, name: str)
 def _record(project: Project, manifest: Manifest, cuts: Sequence[Cut], seeds: int) -> Mapping[str, Any]:
     return {
         "manifest": manifest.digest,
-        "weights": project.read_weights().fingerprint(
-            parse_layer("pool5", project.settings.weights.network).steps
-        ),
         "finetune": project.settings.finetune.model_dump(mode="json"),
         "seeds": seeds,
         "validation_images": len(manifest.where("validation")),
@@ -239,6 +234,7 @@ def _record(project: Project, manifest: Manifest, cuts: Sequence[Cut], seeds: in
         "cuts": [
             {
                 "mode": cut.mode,
+                "runs": cut.runs,
                 "weights": cut.weights,
                 "trainable_parameters": cut.trainable,
                 "validation_top1": cut.validation,

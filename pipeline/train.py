@@ -21,6 +21,7 @@ from features.files import remove, written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
 from features.store import FeatureStore
+from features.weights import UNTRAINED
 from pipeline.folds import CrossValidation, Fold, rows_of
 from pipeline.heads import HEADS
 from pipeline.model_card import model_card
@@ -167,7 +168,7 @@ def read_trials(folder: Path) -> list[dict[str, str]]:
 def _say(name: str, card: dict[str, Any], tuned: Tuned) -> None:
     chosen = ", ".join(f"{key} {value}" for key, value in card["chosen"].items())
     notes = ""
-    if card["weights"] in ("untrained", "random"):
+    if card["weights"] in UNTRAINED:
         notes += f" [{card['weights']} weights]"
     if not tuned.chosen.converged:
         notes += " [NOT CONVERGED]"

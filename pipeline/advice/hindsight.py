@@ -120,7 +120,7 @@ def _difference(project: Project, first: Line, second: Line) -> Interval:
         Predictions.read(project.predictions / f"{line.method.replace(':', '-')}.npz")
         for line in (first, second)
     ]
-    right, other = (each.proba.argmax(axis=1) == each.label for each in read)
+    right, other = (each.correct for each in read)
     return paired_difference(right, other, resamples=settings.resamples, seed=settings.seed)
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from features.progress import clock
+from features.weights import UNTRAINED
 from pipeline.advice.advice import Advice
 from pipeline.advice.hindsight import KINDS, OTHERS, Hindsight
 from pipeline.advice.scenario import FULL, LARGE, SCRATCH
@@ -22,7 +23,6 @@ WAYS = (
     "what was published for other backbones on top. Time: on this machine"
 )
 VERDICTS = {"right": "it was right", "wrong": "it was WRONG", "undecided": "it is too close to tell"}
-MARKED = ("untrained", "random")
 
 
 def show(advice: Advice) -> None:
@@ -177,5 +177,5 @@ def judgement(hindsight: Hindsight) -> Iterator[str]:
 
 
 def _line(line: Line) -> str:
-    mark = f", {line.weights} weights" if line.weights in MARKED else ""
+    mark = f", {line.weights} weights" if line.weights in UNTRAINED else ""
     return f"{line.method} ({_percent(line.top1)}{mark})"

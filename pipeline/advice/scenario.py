@@ -192,7 +192,11 @@ FOUR = (
 
 def scenario(images_per_class: float, *, similar: bool) -> Scenario:
     """Return the scenario of so many train images per class, on average."""
-    large = images_per_class >= LARGE
+    return named(large=images_per_class >= LARGE, similar=similar)
+
+
+def named(*, large: bool, similar: bool) -> Scenario:
+    """Return the scenario of many or few images, similar or not."""
     return next(each for each in FOUR if (each.large, each.similar) == (large, similar))
 
 

@@ -1,7 +1,7 @@
 """How a training run stands: one file, from which it goes on to the same weights.
 
     state = read(file, facts)       # None where there is none
-    state.write(file, facts)
+    state.write(file, facts, model, optimiser)
 
 A checkpoint is one .safetensors file with what training changes (see `Tuned.state`), the best
 epoch's, and the optimiser's moments; its header carries the rest as JSON. It replaces the one
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from features.errors import BadInput
 from features.files import remove, save_tensors, written_aside
-from pipeline.training.tail import Tuned
+from pipeline.training.tail import Tuned, arrays
 
 PARTS = ("model", "best", "optimiser")
 
@@ -128,8 +128,7 @@ class Checkpoint:
             "seconds": self.seconds,
         }
         with written_aside(file) as aside:
-            arrays = {name: tensor.cpu().contiguous().numpy() for name, tensor in tensors.items()}
-            save_tensors(arrays, aside, {"checkpoint": json.dumps(words)})
+            save_tensors(arrays(tensors), aside, {"checkpoint": json.dumps(words)})
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """What a tail is fed: cached activations at the cut, or pixels that the frozen prefix meets anew.
 
-    feed = choose(project, manifest, mode)
-    for batch in feed.batches([positions]):
-        logits = feed.logits(model, batch)
+    choice = choose(project, manifest, mode)
+    opened, seconds = feed(project, manifest, mode, choice)
+    for batch in opened.batches([positions]):
+        logits = opened.logits(model, batch)
 
 Positions count images and their views, row by row: view v of image i is i × views + v.
 """
@@ -20,7 +21,6 @@ from torchvision.transforms import v2
 
 from features.batches import Decoder
 from features.cache import Places, gather, open_rows
-from features.extract import Extraction
 from features.manifest import Manifest
 from features.network import Layer, parse_layer
 from features.views import names
@@ -142,24 +142,21 @@ def bytes_of(project: Project, manifest: Manifest, layer: Layer) -> int:
     return len(manifest) * len(views_of(project)) * layer.width(project.image_size) * size
 
 
-def feed(project: Project, manifest: Manifest, mode: Mode) -> tuple[Feed, float]:
+def feed(project: Project, manifest: Manifest, mode: Mode, choice: Choice) -> tuple[Feed, float]:
     """Open what a mode's tail is fed; computes what the cache lacks.
 
     Returns
     -------
     The feed, and what its activations cost when they were computed, in seconds.
     """
-    settings, network = project.settings.finetune, project.settings.weights.network
+    network = project.settings.weights.network
     views = views_of(project)
-    if choose(project, manifest, mode).cached:
+    if choice.cached:
         layer = parse_layer(mode.cut, network)
         plan = extraction(project, manifest, [layer], views)
         plan.fill()
         places = [plan.places(layer, view) for view in views]
         return Activations(places, layer.shape(project.image_size), plan.dtype), plan.seconds(layer)
     plan = extraction(project, manifest, [parse_layer("pixels", network)], views)
-    return Pixels(_decoder(plan), settings.augment), 0.0
-
-
-def _decoder(plan: Extraction) -> Decoder:
-    return Decoder(plan.manifest, plan.source, plan.preprocessing, plan.views)
+    decoder = Decoder(manifest, plan.source, plan.preprocessing, views)
+    return Pixels(decoder, project.settings.finetune.augment), 0.0

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.modules import build
@@ -17,6 +18,11 @@ from features.network import Layer, prefix
 from features.weights import RGB, Array
 
 DROPOUT = 0.5  # behind the hidden dense layers, as in the VGG paper
+
+
+def arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Tensors as arrays on the CPU, contiguous: what a file holds."""
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
 
 
 class Tuned(nn.Module):

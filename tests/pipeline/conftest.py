@@ -39,7 +39,7 @@ def task(prepared: Project, tmp_path: Path) -> Callable[..., Task]:
         plan = extraction(project, manifest, [run.top], ("none",))
         start = Start(project, plan, run.mode, run.top, CPU)
         return replace(
-            run._task("run-0", recipe, start, prefix.feed(project, manifest, run.mode)[0]),
+            run._task("run-0", recipe, start, prefix.feed(project, manifest, run.mode, run.choice)[0]),
             rows=manifest.where("train")[:images],
             validation=manifest.where("validation")[:6],
             epochs=3,
