@@ -20,7 +20,8 @@ from pipeline.advice.scenario import named
 from pipeline.compare import Line, baseline_of, best_head, confusion_of, read_lines
 from pipeline.plot_tables import read_tuning
 from pipeline.project import Project, read_json
-from pipeline.results import at_equal_budget, cells, verdict
+from pipeline.results import at_equal_budget, cells
+from pipeline.verdict import verdict
 
 PROBLEMS_SHOWN = 200
 
