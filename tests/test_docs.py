@@ -1,10 +1,12 @@
 """The documents: links lead somewhere, commands exist, and what is generated is current."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
+from ruamel.yaml import YAML
 
 import cli
 from docs.parameters import PAGE, PARAMS, entries, fields, page
@@ -65,3 +67,14 @@ def test_every_parameter_is_on_the_page_with_its_default() -> None:
     assert {key for key, *_ in fields(Settings)} <= set(found)
     assert found["finetune.epochs"] == str(settings.finetune.epochs)
     assert found["heads.mlp.batch_size"] == str(settings.heads.mlp.batch_size)  # type: ignore[union-attr]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = YAML(typ="safe", pure=True).load((REPOSITORY / "CITATION.cff").read_text("utf-8"))
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        ours = tomllib.load(file)["project"]
+    assert cited["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(cited)
+    assert (str(cited["version"]), cited["license"]) == (ours["version"], ours["license"])
+    for reference in cited["references"]:
+        assert {"type", "title", "authors"} <= set(reference)
