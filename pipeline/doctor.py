@@ -49,7 +49,8 @@ def examine(root: Path, overrides: Sequence[str] = ()) -> list[Finding]:
     """Look at everything; what needs settings is left out where params.yaml cannot be read."""
     project, parameters = _opened(root, overrides)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(reach) if project else None  # hosts take their time: meanwhile, the rest
+        # Hosts take their time: meanwhile, the rest
+        asked = pool.submit(reach, project.settings.weights.sources) if project else None
         findings = [
             *_checked("packages", machine.versions),
             *_checked("device", lambda: machine.device(project)),

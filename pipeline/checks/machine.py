@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 import subprocess
 import sys
 import warnings
@@ -45,8 +44,9 @@ def versions() -> list[Finding]:
 
 
 def _python(allowed: SpecifierSet) -> Finding:
-    found = f"{platform.python_version()}, {sys.executable}"
-    if platform.python_version() in allowed:
+    version = ".".join(map(str, sys.version_info[:3]))  # distributions add to the string
+    found = f"{version}, {sys.executable}"
+    if allowed.contains(version):
         return ok("Python", found)
     return wrong("Python", f"{found}, and {allowed} is needed", "name another: make PYTHON=python3.12")
 

@@ -1,5 +1,6 @@
 """Disks: whether project and cache can be written to, and hold what the settings will make."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -115,7 +116,8 @@ def tally(root: Path, count: Callable[["os.DirEntry[str]"], int]) -> tuple[Count
     sums: Counter[str] = Counter()
     pending = [str(root)] if root.exists() else []
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        # Another process may take away what was listed
+        with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)

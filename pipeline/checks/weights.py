@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,14 +19,14 @@ TORCHVISION = "https://download.pytorch.org/models/"  # where torchvision's weig
 CAN_BE_HAD = ""  # no reason why not
 
 
-def reach() -> dict[str, str]:
-    """Ask the hosts of `torchvision` and `wheel`, side by side: why one does not answer, or nothing."""
+def reach(sources: Sequence[str]) -> dict[str, str]:
+    """Ask the hosts of these sources, side by side: by name why one does not answer, or nothing."""
     ask: dict[str, Callable[[], str]] = {
         "torchvision": lambda: answers(TORCHVISION, PATIENCE),
         "wheel": _index,
     }
     with ThreadPoolExecutor() as pool:
-        asked = {name: pool.submit(question) for name, question in ask.items()}
+        asked = {name: pool.submit(ask[name]) for name in sources if name in ask}
         return {name: answer.result() for name, answer in asked.items()}
 
 
