@@ -256,6 +256,44 @@ def results(project: "Project") -> None:
     results(project)
 
 
+@main.command()
+@click.argument("images", nargs=-1, required=True)
+@click.option("--method", help="A trained method.  [default: the head that validation rows choose]")
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Classes to show.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Below this probability an image gets no label.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    help="json: one object a line.  [default: table; csv for -]",
+)
+@click.option(
+    "--neighbours",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Nearest train images to show.",
+)
+@project_options
+def predict(project: "Project", images: tuple[str, ...], form: str | None, **options: Any) -> None:
+    """Say what is on images: files, folders, patterns, or - for paths from standard input.
+
+    \b
+    python cli.py predict photo.jpg
+    python cli.py predict photos 'scans/*.png' --method pool5.logreg --top 3 --threshold 0.8
+    find . -name '*.jpg' | python cli.py predict - --format json
+    """
+    from pipeline.predict_results import predict
+
+    predict(project, images, form=form, **options)
+
+
 @main.command("layer-map")
 @project_options
 def layer_map(project: "Project") -> None:
