@@ -37,7 +37,7 @@ class Neighbours:
     """
 
     def __init__(self, project: Project, method: Method, k: int) -> None:
-        if not isinstance(method, Frozen) or len(method.heads) != 1 or not method.has_layer:
+        if not isinstance(method, Frozen) or len(method.heads) != 1 or not method.layer_names:
             raise BadInput(
                 f"--neighbours needs a head on one layer, which {method.name} is not; name a --method"
             )

@@ -58,6 +58,8 @@ class Method(Protocol):
     Attributes
     ----------
     name : str
+    members, layer_names : tuples of str
+        The methods that it is the mean of, or itself; the layer that each stands on.
     classes : tuple of str
         In the order of the probabilities' columns.
     weights : str
@@ -71,6 +73,8 @@ class Method(Protocol):
     """
 
     name: str
+    members: tuple[str, ...]
+    layer_names: tuple[str, ...]
     classes: tuple[str, ...]
     weights: str
     views: tuple[str, ...]
@@ -129,14 +133,15 @@ class Frozen:
     def __init__(self, project: Project, name: str, folders: Mapping[str, Path]) -> None:
         cards = [read_json(folder / "card.json") for folder in folders.values()]
         network = project.settings.weights.network
-        self.name = name
+        self.name, self.members = name, tuple(folders)
         self.heads = [Classifier.load(folder) for folder in folders.values()]
         self.classes = self.heads[0].classes
         # A head without a layer looks at nothing, but only images that can be read have an answer
         self.layers = [parse_layer(card["layer"] or "pixels", network) for card in cards]
-        self.has_layer = any(card["layer"] for card in cards)
+        self.layer_names = tuple(card["layer"] for card in cards if card["layer"])
         self.weights = max((card["weights"] for card in cards), key=TRUST.index)
         self.views = names(project.settings.extract.views)
+        self.dtype = project.settings.extract.dtype
         self.opened = project.read_weights()
         crop = project.settings.dataset.name not in ARRAYS
         self.preprocessing = Preprocessing(project.image_size, crop, *self.opened.normalisation)
@@ -178,7 +183,7 @@ class Frozen:
     def _stored(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Round as the store does; one row per image, or one of each view."""
         with np.errstate(over="ignore"):  # becomes infinite, and the image has no answer
-            rounded = values.astype(self.project.settings.extract.dtype).astype(np.float32)
+            rounded = values.astype(self.dtype).astype(np.float32)
         k = len(self.views)
         return rounded if k == 1 else rounded.reshape(-1, k, rounded.shape[1])
 

@@ -49,12 +49,14 @@ class FineTuned:
                 f"{size[0]} × {size[1]}; set it back, or fine-tune again"
             )
         self.note = ""
+        self.members: tuple[str, ...] = (name,)
+        self.layer_names: tuple[str, ...] = (card["top"],)
         self.name, self.weights, self.temperature = name, card["weights"], card["temperature"]
         self.classes, self.views = tuple(card["classes"]), tuple(card["inputs"]["views"])
         settings = project.settings
         chosen = choose(settings.extract.engine, settings.device, settings.extract.precision)
         self.device = torch.device(chosen.device)
-        top = parse_layer(card["top"], settings.weights.network)
+        self.top = top = parse_layer(card["top"], settings.weights.network)
         tensors = load_file(folder / "model.safetensors")
         mean, std = (_rgb(tensors[key]) for key in ("mean", "std"))
         self.preprocessing = Preprocessing(size, settings.dataset.name not in ARRAYS, mean, std)
@@ -71,11 +73,7 @@ class FineTuned:
 
 def rebuilt(top: Layer, cut: str, tensors: Mapping[str, NDArray[Any]], n_classes: int, width: int) -> Tuned:
     """Put a saved network together again from all of its tensors; BadInput where some do not fit."""
-    state: dict[str, NDArray[Any]] = {}
-    for step in top.steps:
-        for key, module in ((step.key, step.name), (step.norm, f"{step.name}_norm")):
-            own = {name.rpartition(".")[2]: name for name in tensors if name.startswith(f"network.{module}.")}
-            state |= {f"{key}.{name}": tensors[full] for name, full in own.items() if key}
+    state = steps_of(top, tensors)
     normalisation = _rgb(tensors["mean"]), _rgb(tensors["std"])
     try:
         model = Tuned(top, cut, state, normalisation, n_classes, width)
@@ -85,6 +83,19 @@ def rebuilt(top: Layer, cut: str, tensors: Mapping[str, NDArray[Any]], n_classes
             f"the fine-tuned network does not fit weights.network = {top.network}: {error}"
         ) from error
     return model.eval()
+
+
+def steps_of(top: Layer, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The steps' tensors of a saved network by torchvision's names, as `Weights.state` gives them."""
+    return {
+        name: tensors[
+            f"network.{step.name}{'_norm' if key == step.norm else ''}.{name.removeprefix(f'{key}.')}"
+        ]
+        for step in top.steps
+        for key in filter(None, (step.key, step.norm))
+        for name in step.state
+        if name.startswith(f"{key}.")
+    }
 
 
 def _rgb(tensor: NDArray[Any]) -> RGB:
