@@ -4,9 +4,11 @@ model = to_onnx(method)
 """
 
 import json
+from functools import partial, reduce
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -85,7 +87,8 @@ def _frozen(graph: Graph, method: Frozen) -> str:
     rows = network(graph, pixels, method.layers, tensors, method.opened.normalisation, size)
     pairs = zip(method.heads, method.layers, strict=True)
     each = [classify(graph, rows[layer.name], head, method.dtype) for head, layer in pairs]
-    return graph.add("Mean", *each)
+    total = reduce(partial(graph.add, "Add"), each)
+    return graph.add("Div", total, np.array(float(len(each))))
 
 
 def _fine_tuned(graph: Graph, method: "FineTuned") -> str:
