@@ -70,10 +70,9 @@ def _fail(sentence: str, *, code: int = 2) -> None:
     sys.exit(code)
 
 
-def project_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `-S` and `--project`, and pass it the opened project."""
-
-    @click.option(
+def place_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `-S` and `--project`: `overrides` and `folder`."""
+    overrides = click.option(
         "-S",
         "--set-param",
         "overrides",
@@ -81,13 +80,20 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
         metavar="KEY=VALUE",
         help="Override a parameter for this run; repeatable. Quote it: -S 'extract.layers=[fc7]'.",
     )
-    @click.option(
+    project = click.option(
         "--project",
         "folder",
         type=click.Path(path_type=Path),
         default=HERE,
         help="Folder with params.yaml, artifacts, metrics and report.  [default: the folder of cli.py]",
     )
+    return overrides(project(command))
+
+
+def project_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `-S` and `--project`, and pass it the opened project."""
+
+    @place_options
     @functools.wraps(command)
     def wrapped(overrides: tuple[str, ...], folder: Path, **options: Any) -> None:
         from pipeline.project import Project
@@ -488,6 +494,23 @@ def info(project: "Project", names: tuple[str, ...]) -> None:
     from pipeline.info import info
 
     info(project, names)
+
+
+@main.command()
+@place_options
+def doctor(folder: Path, overrides: tuple[str, ...]) -> None:
+    """Check that all is there: versions, device, disk, cache, weights, images, DVC; exit 1 if not.
+
+    Nothing is computed, downloaded or changed.
+
+    \b
+    python cli.py doctor
+    python cli.py doctor -S dataset.name=folder -S dataset.root=/path/to/images
+    """
+    from pipeline.doctor import doctor
+
+    if not doctor(folder, overrides):
+        sys.exit(1)
 
 
 @main.command()

@@ -73,6 +73,15 @@ def md5_file(file: Path) -> str:
         return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def answers(url: str, timeout: float) -> str:
+    """Say why nothing at `url` answers within `timeout` seconds; empty where something does, if to refuse."""
+    try:
+        _answer(url, timeout).close()
+    except Unavailable as reason:
+        return "" if isinstance(reason.__cause__, urllib.error.HTTPError) else str(reason)
+    return ""
+
+
 def _answer(url: str, timeout: float) -> http.client.HTTPResponse:
     """Open `url` within `timeout` seconds, name resolution included.
 

@@ -133,7 +133,9 @@ def _settle(space: Space, loss: Loss, state: State, tolerance: float) -> None:
     for _ in range(INTERCEPT_STEPS):
         gradient = state.C * loss.raw(state.E).sum(2)  # (k, P)
         hessian = state.C[:, None, None] * loss.hessian(state.E)  # (P, k, k)
-        step = torch.linalg.solve(hessian, gradient.T).T
+        # Where answers are certain beyond what float64 holds there is no curvature, and no step to take
+        solution, singular = torch.linalg.solve_ex(hessian, gradient.T)
+        step = solution.where(singular[:, None] == 0, 0.0).T
         state.direction = Direction(*still, -step)
         _search(space, loss, state)
         objective = state.square / 2 + state.C * state.value

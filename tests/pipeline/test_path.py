@@ -161,6 +161,16 @@ def test_stopping_early_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert head.gap_ > head.tol
 
 
+def test_answers_that_are_certain_beyond_float64_are_solved() -> None:
+    y = np.arange(60) % 3
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 50)) + 30 * rng.normal(size=(3, 50))[y]  # no class comes near another
+    grid = np.geomspace(1e-6, 1e5, 45).tolist()
+    for _, head in LogReg.path(X.astype(np.float32), y, {"C": grid}):
+        assert head.converged_
+        assert (head.predict(X) == y).all()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 45])
 @pytest.mark.parametrize("first", [1, 2])
 def test_every_value_is_solved_once(count: int, first: int) -> None:

@@ -1,0 +1,1 @@
+"""What `doctor` looks at: see `pipeline.doctor`. Each module's functions return findings."""
