@@ -38,6 +38,7 @@ bench: $(VENV)/.installed
 	python -m benchmarks.memory
 	python -m benchmarks.path --every 4
 	python -m benchmarks.kernel
+	python -m benchmarks.compare
 	python -m benchmarks.cut
 	python -m benchmarks.trial
 

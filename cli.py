@@ -262,6 +262,85 @@ def results(project: "Project") -> None:
     results(project)
 
 
+@main.command()
+@click.argument("images", nargs=-1, required=True)
+@click.option("--method", help="A trained method.  [default: the head that validation rows choose]")
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Classes to show.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Below this probability an image gets no label.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    help="json: one object a line.  [default: table; csv for -]",
+)
+@click.option(
+    "--neighbours",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Nearest train images to show.",
+)
+@project_options
+def predict(project: "Project", images: tuple[str, ...], form: str | None, **options: Any) -> None:
+    """Say what is on images: files, folders, patterns, or - for paths from standard input.
+
+    \b
+    python cli.py predict photo.jpg
+    python cli.py predict photos 'scans/*.png' --method pool5.logreg --top 3 --threshold 0.8
+    find . -name '*.jpg' | python cli.py predict - --format json
+    """
+    from pipeline.predict_results import predict
+
+    predict(project, images, form=form, **options)
+
+
+@main.command()
+@click.option("--method", help="A trained method.  [default: the head that validation rows choose]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A file, or a folder with --head-only.  [default: artifacts/export/<method>.onnx]",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="A folder of images to compare with predict on.  [default: the test images]",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Largest difference of a probability from predict's that is accepted.",
+)
+@click.option(
+    "--head-only", is_flag=True, help="Copy the head's arrays and cards alone, without the network."
+)
+@project_options
+def export(
+    project: "Project", method: str | None, output: Path | None, head_only: bool, **options: Any
+) -> None:
+    """Write preprocessing, network and head as one ONNX file; exit 1 where it differs from predict.
+
+    \b
+    python cli.py export
+    python cli.py export --method fc7.logreg --output classifier.onnx --images photos
+    python cli.py export --method pool5.logreg --head-only --output head
+    """
+    from pipeline.export import export, export_head
+
+    if head_only:
+        export_head(project, method=method, output=output)
+    elif not export(project, method=method, output=output, **options):
+        sys.exit(1)
+
+
 @main.command("layer-map")
 @project_options
 def layer_map(project: "Project") -> None:

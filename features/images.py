@@ -90,13 +90,25 @@ def decode(data: bytes) -> Decoded:
                 frames = getattr(file, "n_frames", 1)
                 file.seek(0)
                 file.load()
-                image = _to_rgb(_upright(file))
+                image = upright_rgb(file)
     except Unreadable:
         raise
     except Exception as error:
         raise Unreadable(_reason(error)) from error
     note = f"the first of {frames} frames is used" if frames > 1 and file.format != "MPO" else ""
     return Decoded(image, note)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turn an image that Pillow has opened to upright RGB, as `decode` gives it.
+
+    Raises
+    ------
+    Unreadable
+        Beyond the size limits, and for floating-point images.
+    """
+    _check_size(image.size)
+    return _to_rgb(_upright(image))
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
+from threadpoolctl import threadpool_limits
 
 from pipeline import statistics
 from pipeline.predictions import Predictions
@@ -117,15 +118,12 @@ def bootstrap(
     labels = methods[0].label
     of_methods = [[one for one in _statistics(each) if one.name in only] for each in methods]
     every = [statistic for of_one in of_methods for statistic in of_one]
-    replicates = iter(
-        np.concatenate(
-            [
-                np.stack([statistic(weights) for statistic in every])
-                for weights in resample_weights(labels, resamples=resamples, seed=seed)
-            ],
-            axis=1,
-        )
-    )
+    with threadpool_limits(1, "blas"):  # products as thin as these gain nothing by a second thread
+        batches = [
+            np.stack([statistic(weights) for statistic in every])
+            for weights in resample_weights(labels, resamples=resamples, seed=seed)
+        ]
+    replicates = iter(np.concatenate(batches, axis=1))
     return [
         {
             statistic.name: Bootstrapped(

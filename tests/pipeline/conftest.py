@@ -1,21 +1,27 @@
-"""What tests of training share: one run on a dozen images."""
+"""What tests share: one run of training on a dozen images, and a project in which all is trained."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from pipeline.extraction import extraction
-from pipeline.finetune import Run
+from pipeline.compare import compare
+from pipeline.extraction import extract, extraction
+from pipeline.finetune import Run, finetune
 from pipeline.params import parse, read_yaml
 from pipeline.project import Project
+from pipeline.train import train
 from pipeline.training import prefix
 from pipeline.training.start import Start
 from pipeline.training.trainer import Recipe, Task
+from tests.conftest import QUICK, make_project, ready
 
 CPU = torch.device("cpu")
+NASTY = ("<img src=x onerror=alert(1)>", "[bold]猫", "قطة")  # classes of `finished`
 
 
 def with_settings(project: Project, **changes: object) -> Project:
@@ -47,3 +53,32 @@ def task(prepared: Project, tmp_path: Path) -> Callable[..., Task]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, vgg11_weights: Path) -> Project:
+    """A quick project with every head, a baseline and a comparison; for reading only."""
+    folder, rng = tmp_path_factory.mktemp("finished"), np.random.default_rng(0)
+    for name, colour in zip(NASTY, ((30, 60, 200), (90, 120, 120), (200, 50, 40)), strict=True):
+        (folder / "images" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.clip(rng.normal(colour + rng.normal(0, 50, 3), 70, (40, 48, 3)), 0, 255).astype(
+                np.uint8
+            )
+            Image.fromarray(pixels).save(folder / "images" / name / f"{number:02}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PENULTIMATE_CACHE", str(folder / "cache"))
+        settings = [f"dataset.root={folder / 'images'}", "dataset.name=folder", "finetune.modes=[full]"]
+        layers = ["extract.layers=[pool5,conv3_2:avg]", "finetune.head_start=random"]
+        project = ready(make_project(folder / "project", [*QUICK, *settings, *layers]), vgg11_weights)
+        return all_trained(project)
+
+
+def all_trained(project: Project) -> Project:
+    """Run every stage on a prepared project."""
+    extract(project, project.layers)
+    for head in project.settings.heads.named():
+        train(project, head)
+    finetune(project, project.settings.finetune.modes)
+    compare(project)
+    return project

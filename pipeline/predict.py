@@ -1,0 +1,189 @@
+"""Use a trained method on new images.
+
+    python cli.py predict photos/*.jpg --top 3
+    predictor = Predictor("."); predictor.predict(["cat.jpg"])[0].label
+
+Images get the same preprocessing and engine as in training. One that cannot be read is a
+prediction with a reason in place of a label, as is one below `threshold`: none is dropped.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from features.batches import Decoder
+from features.errors import BadInput
+from pipeline.images_asked import Asked, Given, arriving
+from pipeline.neighbours import Neighbour, Neighbours
+from pipeline.project import Project, read_json
+from pipeline.saved import BASELINES, open_method
+
+GROUP = 128  # images that came meanwhile and are answered together
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of one image.
+
+    Attributes
+    ----------
+    image : str
+        Its path, or its number where it was given as an image or array.
+    classes : tuple of str
+    proba : (n_classes,) float64 or None
+        Calibrated probabilities; None where the image has no answer.
+    label : str or None
+        The most probable class; None below the threshold and where the image has no answer.
+    problem : str
+        Why there is no label, or empty.
+    neighbours : tuple of Neighbour
+        The nearest train images, where they were asked for.
+    """
+
+    image: str
+    classes: tuple[str, ...]
+    proba: NDArray[np.float64] | None
+    label: str | None
+    problem: str = ""
+    neighbours: tuple[Neighbour, ...] = ()
+
+    @property
+    def probability(self) -> float | None:
+        """Of the most probable class, also where that is below the threshold."""
+        return None if self.proba is None else float(self.proba.max())
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """Return the k most probable classes with their probabilities; of equals, the first in order."""
+        if self.proba is None:
+            return []
+        return [
+            (self.classes[number], float(self.proba[number]))
+            for number in np.argsort(-self.proba, kind="stable")[:k]
+        ]
+
+
+class Predictor:
+    """A trained method of a project, ready for images.
+
+    Parameters
+    ----------
+    project : Project, str or Path
+        A project, or its folder.
+    method : str, optional
+        `pool5.logreg`, `ensemble`, `finetune.full`, …; by default the head that validation rows choose.
+    threshold : float
+        An image whose most probable class has less than this gets no label.
+    neighbours : int
+        How many nearest train images to find for each image; of methods on one layer.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        In the order of the probabilities' columns.
+
+    Raises
+    ------
+    BadInput
+        Where the method is not trained, or was trained on features that the settings do not give.
+    """
+
+    def __init__(
+        self,
+        project: Project | str | os.PathLike[str],
+        method: str | None = None,
+        *,
+        threshold: float = 0.0,
+        neighbours: int = 0,
+    ) -> None:
+        self.project = project if isinstance(project, Project) else Project.open(Path(project))
+        self.method = open_method(self.project, method or chosen(self.project))
+        self.classes = self.method.classes
+        self.threshold = threshold
+        self.neighbours = Neighbours(self.project, self.method, neighbours) if neighbours else None
+
+    def predict(self, images: Sequence[Asked]) -> list[Prediction]:
+        """Predict images: paths, Pillow images, or (H, W, 3) uint8 arrays of RGB."""
+        return list(self.answers(images))
+
+    def predict_proba(self, images: Sequence[Asked]) -> NDArray[np.float64]:
+        """Probabilities (n, n_classes), as in scikit-learn; BadInput for an image that has no answer."""
+        found = self.predict(images)
+        if bad := next((one for one in found if one.proba is None), None):
+            raise BadInput(f"image {bad.image}: {bad.problem}")
+        return np.array([one.proba for one in found]).reshape(-1, len(self.classes))
+
+    def stream(self, images: Iterable[Asked]) -> Iterator[Prediction]:
+        """Predict images as they come: each is answered without waiting for the next."""
+        start = 0
+        for group in arriving(images, GROUP):
+            yield from self.answers(group, start)
+            start += len(group)
+
+    def answers(self, images: Sequence[Asked], start: int = 0) -> Iterator[Prediction]:
+        """Predict images that are all there, a round at a time; `start` is the first one's number."""
+        method = self.method
+        given = Given(images, method.preprocessing.crop)
+        manifest = given.manifest(digests=any(view.startswith("crop-") for view in method.views))
+        number = 0
+        for scored in (
+            method.scored(Decoder(manifest, given, method.preprocessing, method.views)) if images else ()
+        ):
+            near = self.neighbours(scored) if self.neighbours else [()] * len(scored.proba)
+            for proba, neighbours in zip(scored.proba, near, strict=True):
+                name = _name(images[number], start + number)
+                yield self._prediction(name, proba, given.problems.get(number, ""), neighbours)
+                number += 1
+
+    def _prediction(
+        self, name: str, proba: NDArray[np.float64], problem: str, neighbours: tuple[Neighbour, ...]
+    ) -> Prediction:
+        if not problem and not np.isfinite(proba).all():
+            dtype = self.project.settings.extract.dtype
+            problem = f"its activations are beyond {dtype}, in which the heads were trained"
+        if problem:
+            return Prediction(name, self.classes, None, None, problem)
+        best = int(proba.argmax())
+        if proba[best] < self.threshold:
+            problem = f"abstained: {proba[best]:.3f} is below the threshold of {self.threshold:g}"
+        return Prediction(
+            name, self.classes, proba, None if problem else self.classes[best], problem, neighbours
+        )
+
+
+def _name(item: Asked, number: int) -> str:
+    """A path as it was given; bytes that are not UTF-8 become backslash escapes."""
+    if isinstance(item, np.ndarray | Image.Image):
+        return str(number)
+    return os.fsencode(item).decode("utf-8", "backslashreplace")
+
+
+def chosen(project: Project) -> str:
+    """The head that validation rows choose among all on frozen features, as `results` says it.
+
+    Raises
+    ------
+    BadInput
+        Where nothing was compared yet, or no head was scored on rows that it was not fitted on.
+    """
+    if not project.comparison.exists():
+        raise BadInput(
+            f"there is no {project.comparison}; run `python cli.py compare` first, or name a --method"
+        )
+    lines = [
+        line
+        for line in read_json(project.comparison)["lines"]
+        if not line["method"].startswith(BASELINES)
+        and line["weights"] != "none"
+        and line["validation_top1"] is not None
+    ]
+    if not lines:
+        raise BadInput(
+            "the last comparison has no head with a validation score to choose by; name a --method"
+        )
+    best = max(lines, key=lambda line: (line["validation_top1"], -(line["validation_log_loss"] or 0.0)))
+    return str(best["method"])

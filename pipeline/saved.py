@@ -1,0 +1,224 @@
+"""A trained method, opened to be used on new images: from pixels to calibrated probabilities.
+
+    method = open_method(project, "pool5.logreg")   # or ensemble, finetune.full, majority
+    for scored in method.scored(decoder): ...       # a round of images at a time
+
+A head gets what it was trained on: activations of the same weights, preprocessing, views and
+precision, rounded as the store rounds them. That is checked by the fingerprint in its card, so
+that the stores themselves are not needed.
+"""
+
+import difflib
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.batches import Decoder
+from features.cache import fingerprint
+from features.engines import TOLERANCE, Choice, choose, create
+from features.errors import BadInput
+from features.extract import Extraction
+from features.forward import forward
+from features.images import ImageFolder, Preprocessing
+from features.manifest import Manifest
+from features.network import Layer, parse_layer
+from features.views import names
+from pipeline.classifier import Classifier
+from pipeline.datasets import ARRAYS
+from pipeline.project import Project, read_json
+
+ENSEMBLE, BASELINES = "ensemble", "finetune."
+TRUST = ("none", "imagenet", "file", "untrained", "random")  # an ensemble is as good as its worst
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a method says of one round of images.
+
+    Attributes
+    ----------
+    proba : (n, n_classes) float64
+        Calibrated; NaN in a row whose activations the store's dtype cannot hold.
+    rows : dict of layer name to (n, d) or (n, views, d) float32
+        The features that heads were given; empty for a fine-tuned network.
+    """
+
+    proba: NDArray[np.float64]
+    rows: Mapping[str, NDArray[np.float32]]
+
+
+class Method(Protocol):
+    """A trained method, ready for images.
+
+    Attributes
+    ----------
+    name : str
+    members, layer_names : tuples of str
+        The methods that it is the mean of, or itself; the layer that each stands on.
+    classes : tuple of str
+        In the order of the probabilities' columns.
+    weights : str
+        How its numbers are labelled (see `features.weights.Weights.label`).
+    views : tuple of str
+        Of each image, over which probabilities are averaged.
+    preprocessing : Preprocessing
+        Of the images that its `scored` is given.
+    note : str
+        What a user should know of how it is computed here, or empty.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    layer_names: tuple[str, ...]
+    classes: tuple[str, ...]
+    weights: str
+    views: tuple[str, ...]
+    preprocessing: Preprocessing
+    note: str
+
+    def scored(self, decoder: Decoder) -> Iterator[Scored]:
+        """Score all images of a decoder with these views and this preprocessing, in order."""
+
+
+def trained(project: Project) -> dict[str, Path]:
+    """Folders of all methods that are trained, by name; `ensemble` has none of its own."""
+    cards = [*project.artifacts.glob("heads/*/*/card.json"), *project.finetune_folder().glob("*/card.json")]
+    return {str(read_json(card).get("method")): card.parent for card in sorted(cards)}
+
+
+def open_method(project: Project, name: str) -> Method:
+    """Open a trained method.
+
+    Raises
+    ------
+    BadInput
+        For one that is not trained, is damaged, or was trained with other settings.
+    """
+    folders = trained(project)
+    if name == ENSEMBLE:
+        return Frozen(project, name, {member: _folder(member, folders) for member in _members(project)})
+    folder = _folder(name, folders)
+    if not name.startswith(BASELINES):
+        return Frozen(project, name, {name: folder})
+    from pipeline.tuned import FineTuned  # noqa: PLC0415 - torch and all of training
+
+    return FineTuned(project, name, folder)
+
+
+def _folder(name: str, folders: Mapping[str, Path]) -> Path:
+    if name in folders:
+        return folders[name]
+    near = difflib.get_close_matches(name, folders, n=1, cutoff=0.0)
+    there = f"did you mean {near[0]!r}? (trained: {', '.join(folders)})" if near else "none is trained yet"
+    raise BadInput(f"there is no trained method {name!r}; {there}; `python cli.py train` trains heads")
+
+
+def _members(project: Project) -> list[str]:
+    """Names of the heads that the last comparison's ensemble is the mean of."""
+    lines = read_json(project.comparison)["lines"] if project.comparison.exists() else []
+    chosen = next((line["chosen"] for line in lines if line["method"] == ENSEMBLE), "")
+    if not chosen:
+        raise BadInput("there is no ensemble; `python cli.py compare` makes one, of two layers or more")
+    return str(chosen).removeprefix("mean of ").split(" and ")
+
+
+class Frozen:
+    """A head on frozen features, or the mean of several (see `Method`)."""
+
+    def __init__(self, project: Project, name: str, folders: Mapping[str, Path]) -> None:
+        cards = [read_json(folder / "card.json") for folder in folders.values()]
+        network = project.settings.weights.network
+        self.name, self.members = name, tuple(folders)
+        self.heads = [Classifier.load(folder) for folder in folders.values()]
+        self.classes = self.heads[0].classes
+        # A head without a layer looks at nothing, but only images that can be read have an answer
+        self.layers = [parse_layer(card["layer"] or "pixels", network) for card in cards]
+        self.layer_names = tuple(card["layer"] for card in cards if card["layer"])
+        self.weights = max((card["weights"] for card in cards), key=TRUST.index)
+        self.views = names(project.settings.extract.views)
+        self.dtype = project.settings.extract.dtype
+        self.opened = project.read_weights()
+        crop = project.settings.dataset.name not in ARRAYS
+        self.preprocessing = Preprocessing(project.image_size, crop, *self.opened.normalisation)
+        self.project = project
+        trained_on = _numerics(self, cards)
+        self.choice = _choice(project, trained_on)
+        here = self.choice.numerics.partition("/")[0]
+        self.note = (
+            f"its features were computed with {trained_on}, here it is {here}: probabilities differ a little"
+            if trained_on not in ("", here)
+            else ""
+        )
+        computed = [layer for layer in dict.fromkeys(self.layers) if layer.steps]
+        compiled = project.cache_root / "compiled"
+        self.engine = (
+            create(self.choice, computed, self.opened, self.preprocessing, compiled) if computed else None
+        )
+
+    def fingerprint(self, layer: Layer, choice: Choice) -> str:
+        """What a store of this layer would bear with these settings and this engine."""
+        plan = Extraction(
+            Manifest(()), ImageFolder(self.project.dataset_root), [layer], self.views, self.opened,
+            self.preprocessing, choice, self.project.settings.extract.dtype, self.project.cache_root,
+        )  # fmt: skip  # of no images: only its key is asked for
+        each = [plan.blocks[layer.name, view].fingerprint for view in self.views]
+        return each[0] if len(each) == 1 else fingerprint({"views": each})
+
+    def scored(self, decoder: Decoder) -> Iterator[Scored]:
+        """See `Method`."""
+        k = len(self.views)
+        for computed in forward(self.engine, decoder, np.arange(len(decoder.manifest) * k), self.layers):
+            rows = {name: self._stored(values) for name, values in computed.rows.items()}
+            whole = np.all([np.isfinite(X).reshape(len(X), -1).all(axis=1) for X in rows.values()], axis=0)
+            proba = np.full((len(whole), len(self.classes)), np.nan)
+            if whole.any():
+                proba[whole] = self._proba({name: X[whole] for name, X in rows.items()})
+            yield Scored(proba, rows)
+
+    def _stored(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Round as the store does; one row per image, or one of each view."""
+        with np.errstate(over="ignore"):  # becomes infinite, and the image has no answer
+            rounded = values.astype(self.dtype).astype(np.float32)
+        k = len(self.views)
+        return rounded if k == 1 else rounded.reshape(-1, k, rounded.shape[1])
+
+    def _proba(self, rows: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+        pairs = zip(self.heads, self.layers, strict=True)
+        return np.asarray(np.mean([head.predict_proba(rows[layer.name]) for head, layer in pairs], axis=0))
+
+
+def _numerics(frozen: Frozen, cards: Sequence[Mapping[str, Any]]) -> str:
+    """The numerics that the heads' features were computed with: `winograd-fp32`; empty without a network.
+
+    Raises
+    ------
+    BadInput
+        Where the features were others: no numerics of this version give their fingerprints.
+    """
+    pairs = [(layer, card) for layer, card in zip(frozen.layers, cards, strict=True) if card["layer"]]
+    for numerics in TOLERANCE:
+        engine, _, precision = numerics.partition("-")
+        choice = Choice(engine, "", precision, "")
+        if all(frozen.fingerprint(layer, choice) == card["inputs"]["features"] for layer, card in pairs):
+            return numerics if any(layer.steps for layer, _ in pairs) else ""
+    heads = " ".join(dict.fromkeys(f"--head {card['head']}" for card in cards))
+    raise BadInput(
+        f"{frozen.name} was trained on other features than these settings give (weights, image size, "
+        f"views or dtype); run `python cli.py extract` and `python cli.py train {heads}` first"
+    )
+
+
+def _choice(project: Project, trained_on: str) -> Choice:
+    """The engine that the features came from, where it is at hand; else the one that the settings choose."""
+    settings = project.settings.extract
+    at_hand = importlib.util.find_spec("numba") is not None and settings.engine != "torch"
+    if trained_on in ("", "winograd-fp32") and at_hand and project.settings.device in ("auto", "cpu"):
+        return Choice(
+            "winograd", "cpu", "fp32", "as in training"
+        )  # known without torch, which is slow to import
+    return choose(settings.engine, project.settings.device, settings.precision)

@@ -1,0 +1,103 @@
+"""A fine-tuned network, opened to be used on new images (see `pipeline.saved.Method`).
+
+    method = FineTuned(project, "finetune.full", Path("artifacts/finetune/full"))
+
+The file holds the whole network, its preprocessing constants included: nothing else is read.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from features.batches import Decoder
+from features.cache import RUN_CARD
+from features.engines import choose
+from features.errors import BadInput
+from features.forward import BLOCK_IMAGES
+from features.images import Preprocessing
+from features.immutable import Damaged, unseal
+from features.network import Layer, parse_layer
+from features.weights import RGB
+from pipeline.calibration import calibrated
+from pipeline.datasets import ARRAYS
+from pipeline.project import Project
+from pipeline.saved import Scored
+from pipeline.training.prefix import Pixels
+from pipeline.training.tail import Tuned
+from pipeline.training.trainer import scores
+
+
+class FineTuned:
+    """See `pipeline.saved.Method`."""
+
+    def __init__(self, project: Project, name: str, folder: Path) -> None:
+        try:
+            card = unseal(folder, RUN_CARD)
+        except Damaged as error:
+            mode = name.partition(".")[2]
+            raise BadInput(f"{folder}: {error}; run `python cli.py finetune --mode {mode}` again") from error
+        size = project.image_size
+        if card["inputs"]["image_size"] != list(size):
+            was = " × ".join(map(str, card["inputs"]["image_size"]))
+            raise BadInput(
+                f"{name} was trained on images of {was} pixels, extract.image_size now gives "
+                f"{size[0]} × {size[1]}; set it back, or fine-tune again"
+            )
+        self.note = ""
+        self.members: tuple[str, ...] = (name,)
+        self.layer_names: tuple[str, ...] = (card["top"],)
+        self.name, self.weights, self.temperature = name, card["weights"], card["temperature"]
+        self.classes, self.views = tuple(card["classes"]), tuple(card["inputs"]["views"])
+        settings = project.settings
+        chosen = choose(settings.extract.engine, settings.device, settings.extract.precision)
+        self.device = torch.device(chosen.device)
+        self.top = top = parse_layer(card["top"], settings.weights.network)
+        tensors = load_file(folder / "model.safetensors")
+        mean, std = (_rgb(tensors[key]) for key in ("mean", "std"))
+        self.preprocessing = Preprocessing(size, settings.dataset.name not in ARRAYS, mean, std)
+        model = rebuilt(top, card["cut"], tensors, len(self.classes), top.width(size))
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+
+    def scored(self, decoder: Decoder) -> Iterator[Scored]:
+        """See `pipeline.saved.Method`."""
+        feed = Pixels(decoder, "none")
+        images = np.arange(len(decoder.manifest))
+        for part in np.split(images, range(BLOCK_IMAGES, len(images), BLOCK_IMAGES)):
+            yield Scored(calibrated(scores(self.model, feed, part, self.device), self.temperature), {})
+
+
+def rebuilt(top: Layer, cut: str, tensors: Mapping[str, NDArray[Any]], n_classes: int, width: int) -> Tuned:
+    """Put a saved network together again from all of its tensors; BadInput where some do not fit."""
+    state = steps_of(top, tensors)
+    normalisation = _rgb(tensors["mean"]), _rgb(tensors["std"])
+    try:
+        model = Tuned(top, cut, state, normalisation, n_classes, width)
+        model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
+    except (KeyError, RuntimeError) as error:
+        raise BadInput(
+            f"the fine-tuned network does not fit weights.network = {top.network}: {error}"
+        ) from error
+    return model.eval()
+
+
+def steps_of(top: Layer, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The steps' tensors of a saved network by torchvision's names, as `Weights.state` gives them."""
+    return {
+        name: tensors[
+            f"network.{step.name}{'_norm' if key == step.norm else ''}.{name.removeprefix(f'{key}.')}"
+        ]
+        for step in top.steps
+        for key in filter(None, (step.key, step.norm))
+        for name in step.state
+        if name.startswith(f"{key}.")
+    }
+
+
+def _rgb(tensor: NDArray[Any]) -> RGB:
+    red, green, blue = tensor.ravel().tolist()
+    return red, green, blue
