@@ -22,6 +22,7 @@ from features.network import Layer
 from features.weights import Array
 from pipeline.folds import Fold, Rows
 from pipeline.heads.linear import LinearHead, LogReg
+from pipeline.heads.normalisation import Normalisation
 from pipeline.project import Project
 from pipeline.splits import units
 from pipeline.training.modes import Mode
@@ -64,10 +65,12 @@ class Start:
 
     @cached_property
     def head(self) -> tuple[Array, Array, Array, Array] | None:
-        """Weights and intercepts of a logistic regression, and the mean and scale of its features.
+        """Weights and intercepts of a logistic regression, and the means and scales of its features.
 
-        Fitted on the frozen activations of the train rows, C chosen by the validation rows.
-        None where the output layer starts at random.
+        Fitted on the frozen activations of the train rows; the validation rows choose C, and whether
+        each column has its own scale or all have one. Sparse features of photographs need one: columns
+        that are nearly always zero would weigh as much as the others. None where the output layer
+        starts at random.
         """
         if self.project.settings.finetune.head_start == "random" or self.mode.is_scratch:
             return None
@@ -77,12 +80,18 @@ class Start:
             X, y = store.rows(np.arange(len(manifest)), view=0), store.labels
         except BadInput:  # not among the published layers: from the cache, or through the network
             X, y = self.plan.activations(self.top), manifest.labels
-        rows = Rows(X, y, units(manifest.rows))
-        fold = Fold(*(rows.take(manifest.where(split)) for split in ("train", "validation")))
-        tuned = tune(LogReg, GRID, ["standard"], [fold], manifest.classes)
-        head, normalisation = tuned.classifier.head, tuned.classifier.normalisation
+        train = X[manifest.where("train")]
+        each = Normalisation("standard").fit(train)
+        one = np.full_like(each.scale, float((train - each.mean).std()) or 1.0)
+        found = []
+        for scale in (each.scale, one):
+            rows = Rows((X - each.mean) / scale, y, units(manifest.rows))
+            fold = Fold(*(rows.take(manifest.where(split)) for split in ("train", "validation")))
+            found.append((tune(LogReg, GRID, ["none"], [fold], manifest.classes), scale))
+        tuned, scale = max(found, key=lambda pair: (pair[0].chosen.top1, -pair[0].chosen.log_loss))
+        head = tuned.classifier.head
         assert isinstance(head, LinearHead)  # noqa: S101 - narrows the type: LogReg is one
-        return head.coef_, head.intercept_, normalisation.mean, normalisation.scale
+        return head.coef_, head.intercept_, each.mean, scale
 
     @property
     def pretrained(self) -> frozenset[str]:

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
 
 from features.cache import run_flaw
 from features.errors import BadInput
 from features.network import parse_layer
+from features.store import FeatureStore
 from pipeline import finetune
 from pipeline.extraction import extract, extraction
 from pipeline.params import parse, read_yaml
 from pipeline.project import Project
 from pipeline.training.modes import parse_mode
-from pipeline.training.start import Start
+from pipeline.training.start import GRID, Start
 from pipeline.training.tail import Tuned
 
 
@@ -45,6 +47,36 @@ def test_starts_as_the_logistic_regression_on_frozen_features(extracted: Project
     want = (frozen - model.feature_mean.numpy()) / model.feature_scale.numpy() @ weight.T + bias
     np.testing.assert_allclose(logits, want, rtol=1e-2, atol=1e-2)  # the store has float16
     assert np.abs(weight).max() > 0
+
+
+@pytest.mark.parametrize("rare", [False, True])
+def test_starts_with_the_scale_that_validation_rows_prefer(extracted: Project, rare: bool) -> None:
+    """Columns that say something, and columns that are noise: rare ones need one scale for all."""
+    manifest, top = extracted.read_manifest(), parse_layer("pool5", "vgg11")
+    rng = np.random.default_rng(0)
+    width = top.width(extracted.image_size)
+    X = rng.normal(size=(len(manifest), width)).astype(np.float32)
+    telling = np.arange(width) < 60
+    X[:, telling] += 0.8 * (np.arange(60) % 3 == manifest.labels[:, None])
+    X[:, ~telling if rare else telling] *= 0.01
+    plan = extraction(extracted, manifest, [top])
+    start = Start(extracted, plan, parse_mode("full", "vgg11"), top, torch.device("cpu"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureStore, "rows", lambda store, numbers, view: X[numbers])
+        assert start.head is not None
+        coef, intercept, mean, scale = start.head
+    train, validation = manifest.where("train"), manifest.where("validation")
+    right = ((X - mean) / scale @ coef.T + intercept).argmax(axis=1) == manifest.labels
+    deviations = X[train].std(axis=0)
+    for scales in (deviations, np.sqrt((deviations**2).mean())):
+        scaled = (X - X[train].mean(axis=0)) / scales
+        best = max(
+            LogisticRegression(C=C, max_iter=2000).fit(scaled[train], manifest.labels[train])
+            .score(scaled[validation], manifest.labels[validation])
+            for C in GRID["C"]
+        )  # fmt: skip
+        assert right[validation].mean() >= best - 1e-6
+    assert (np.ptp(scale) == 0) == rare
 
 
 def test_trains_publishes_and_never_trains_twice(
