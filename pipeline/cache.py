@@ -21,7 +21,7 @@ from features.housekeeping import DAY, Damage, Kept, chosen, repair, survey
 from features.housekeeping import prune as drop
 from features.housekeeping import verify as check
 from pipeline.project import Project, read_json
-from pipeline.results import plain_console
+from pipeline.terminal import plain_console
 
 UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 ACTIVATIONS = ("layer", "pixels", "dtype", "numerics", "weights", "images", "blocks")

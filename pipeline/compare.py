@@ -23,11 +23,12 @@ from features.weights import marked
 from pipeline import plot_tables, statistics
 from pipeline.bootstrap import Bootstrapped, bootstrap
 from pipeline.budget import equal_budget
-from pipeline.methods import Method, methods_of
+from pipeline.methods import ENSEMBLE, Method, methods_of
 from pipeline.predictions import Predictions
 from pipeline.price import Price, price_of
 from pipeline.project import Project, read_json
 from pipeline.statistics import Interval
+from pipeline.train import in_words
 
 BASELINES = "finetune."  # how the names of fine-tuned methods begin
 DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
@@ -130,6 +131,7 @@ def compare(project: Project) -> list[Line]:
             "test_images": len(methods[0].predictions.label),
             "resamples": project.settings.compare.resamples,
             "lines": [asdict(line) for line in lines],
+            "ensemble": next((method.card["members"] for method in methods if method.name == ENSEMBLE), []),
             "agreement": _agreement(methods),
             "equal_budget": [asdict(row) for row in equal_budget(project, best_head(lines))],
         }
@@ -182,7 +184,7 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
                 trainable_parameters=card["trainable_parameters"],
                 price=price_of(card, _seconds_per_trial(card), extraction_seconds, trial),
                 converged=card.get("converged", True),
-                chosen=", ".join(f"{key} {value}" for key, value in card["chosen"].items()),
+                chosen=in_words(card["chosen"]),
             )
         )
     return lines

@@ -8,7 +8,7 @@ from rich.table import Table
 from features.weights import UNTRAINED
 from pipeline.learning_curve import Curve, Design
 from pipeline.outlook import Outlook
-from pipeline.results import MARKS, plain_console
+from pipeline.terminal import MARKS, plain_console
 
 QUESTION = (
     "What would twice the images buy? The best head of each layer, extrapolated by a power law: "

@@ -18,10 +18,10 @@ from pipeline.checks.finding import Finding, ok, refused, wrong
 from pipeline.checks.images import images
 from pipeline.checks.weights import reach, weights
 from pipeline.project import Project
+from pipeline.terminal import PLAIN_WIDTH
 
 MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
 INDENT = 19  # columns of mark and topic
-PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 
 
 def doctor(folder: Path, overrides: Sequence[str] = ()) -> bool:

@@ -18,7 +18,7 @@ from features.network import parse_layer
 from features.store import FeatureStore
 from features.summary import Summary, summarise
 from pipeline.project import Project
-from pipeline.results import MARKS, plain_console
+from pipeline.terminal import MARKS, plain_console
 
 WORDS = {"avg": "averaged over the picture", "max": "largest over the picture"}
 

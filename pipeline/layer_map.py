@@ -22,7 +22,7 @@ from features.weights import marked
 from pipeline.methods import trained_card
 from pipeline.plots import heat_map, svg
 from pipeline.project import Project
-from pipeline.results import MARKS, plain_console
+from pipeline.terminal import MARKS, plain_console
 from pipeline.train import method_folder, read_trials
 
 SCORES = ("validation_top1", "validation_log_loss", "converged")  # of tuning.csv, besides what was tried

@@ -18,6 +18,7 @@ from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.train import inputs, method_folder, method_name, read_trials
 
+ENSEMBLE = "ensemble"
 TRUST = ("imagenet", "file", "untrained", "random")  # weights: an ensemble is as good as its worst
 
 
@@ -87,6 +88,7 @@ def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
     cards = [member.card for member in members]
     card = {
         "layers": list(best),
+        "members": [member.name for member in members],
         "weights": max((card["weights"] for card in cards), key=TRUST.index),
         "validation": _validation_of(members),
         "chosen": {"mean of": " and ".join(member.name for member in members)},
@@ -95,7 +97,7 @@ def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
         "cost": meter.together([card.get("cost", meter.UNKNOWN) for card in cards]),
     }
     proba = np.mean([member.predictions.proba for member in members], axis=0)
-    return [Method("ensemble", card, replace(members[0].predictions, proba=proba))]
+    return [Method(ENSEMBLE, card, replace(members[0].predictions, proba=proba))]
 
 
 def _rank(method: Method) -> tuple[float, float]:

@@ -164,7 +164,7 @@ def _write_table(predictions: Iterable[Prediction], top: int, neighbours: int) -
     from rich import box  # noqa: PLC0415 - not for CSV and JSON
     from rich.table import Table  # noqa: PLC0415
 
-    from pipeline.results import plain_console  # noqa: PLC0415
+    from pipeline.terminal import plain_console  # noqa: PLC0415
 
     shown = Table(box=box.SIMPLE_HEAD)
     headings = ["image", "label", "probability"]

@@ -3,11 +3,9 @@
 python cli.py results
 """
 
-import sys
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from features.progress import clock
@@ -15,17 +13,15 @@ from pipeline import budget
 from pipeline.budget import EqualBudget
 from pipeline.compare import Line, baseline_of, read_lines
 from pipeline.project import Project
+from pipeline.terminal import MARKS, plain_console, print_whole
 from pipeline.verdict import p_value, verdict
-
-PLAIN_WIDTH = 120  # columns, where the output is not a terminal
-MARKS = {"untrained": "UNTRAINED", "random": "RANDOM", "file": "file", "imagenet": "ImageNet", "none": "–"}
 
 
 def results(project: Project) -> None:
     """Print the table of the last comparison, the verdict, and where the report is."""
     lines, test_images = read_lines(project)
     console = plain_console()
-    console.print(table(lines, test_images))
+    print_whole(console, table(lines, test_images))
     if not all(line.converged for line in lines):
         console.print("* the solver stopped before it converged")
     for sentence in verdict(lines, test_images):
@@ -34,12 +30,6 @@ def results(project: Project) -> None:
         console.print(sentence)
     if project.report.exists():
         console.print(f"Report: {project.report}", soft_wrap=True)
-
-
-def plain_console() -> Console:
-    """Standard output for data: no markup in it; for pipes its width is set, where rich would fold at 80."""
-    width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def table(lines: Sequence[Line], test_images: int) -> Table:

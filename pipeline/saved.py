@@ -120,11 +120,10 @@ def _folder(name: str, folders: Mapping[str, Path]) -> Path:
 
 def _members(project: Project) -> list[str]:
     """Names of the heads that the last comparison's ensemble is the mean of."""
-    lines = read_json(project.comparison)["lines"] if project.comparison.exists() else []
-    chosen = next((line["chosen"] for line in lines if line["method"] == ENSEMBLE), "")
-    if not chosen:
+    members = read_json(project.comparison)["ensemble"] if project.comparison.exists() else []
+    if not members:
         raise BadInput("there is no ensemble; `python cli.py compare` makes one, of two layers or more")
-    return str(chosen).removeprefix("mean of ").split(" and ")
+    return list(members)
 
 
 class Frozen:

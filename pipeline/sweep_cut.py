@@ -28,8 +28,8 @@ from pipeline.finetune import from_seeds
 from pipeline.learning_curve import over_draws
 from pipeline.plots import BASELINE, HEAD, INK, svg
 from pipeline.project import Project, read_json
-from pipeline.results import plain_console
 from pipeline.statistics import mean_of_runs
+from pipeline.terminal import plain_console
 from pipeline.training import modes
 
 

@@ -10,6 +10,7 @@ asks for several random starts.
 
 import csv
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -187,8 +188,16 @@ def read_trials(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def in_words(chosen: Mapping[str, Any]) -> str:
+    """What was chosen, for people: `normalisation l2, C 0.3162`."""
+    return ", ".join(
+        f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in chosen.items()
+    )
+
+
 def _say(name: str, card: dict[str, Any], tuned: Tuned) -> None:
-    chosen = ", ".join(f"{key} {value}" for key, value in card["chosen"].items())
+    chosen = in_words(card["chosen"])
     notes = ""
     if card["weights"] in UNTRAINED:
         notes += f" [{card['weights']} weights]"

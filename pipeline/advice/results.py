@@ -12,7 +12,7 @@ from pipeline.advice.advice import Advice
 from pipeline.advice.hindsight import KINDS, OTHERS, Hindsight
 from pipeline.advice.scenario import FULL, LARGE, SCRATCH
 from pipeline.compare import Line
-from pipeline.results import MARKS, plain_console
+from pipeline.terminal import MARKS, plain_console
 
 CAVEAT = (
     "A heuristic with declared thresholds. Its scores are validated for choosing among networks, not between "
