@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from features.errors import BadInput
 from features.files import sha256_file
 from features.weights import UNTRAINED, folded
+from pipeline.classifier import Classifier
 from pipeline.onnx_graph import FLOAT, Graph, network, preprocess
 from pipeline.onnx_heads import affine, calibrate, check_exportable, classify
 from pipeline.project import Project
@@ -79,13 +80,14 @@ def to_onnx(method: Method, metadata: dict[str, str]) -> onnx.ModelProto:
 
 
 def _frozen(graph: Graph, method: Frozen) -> str:
-    for head in method.heads:
+    heads = [Classifier.load(folder) for folder in method.folders]
+    for head in heads:
         check_exportable(head.head)
     size = method.preprocessing.size
     tensors = method.opened.tensors(max((layer.steps for layer in method.layers), key=len))
     pixels = preprocess(graph, "image", method.preprocessing, method.views)
     rows = network(graph, pixels, method.layers, tensors, method.opened.normalisation, size)
-    pairs = zip(method.heads, method.layers, strict=True)
+    pairs = zip(heads, method.layers, strict=True)
     each = [classify(graph, rows[layer.name], head, method.dtype) for head, layer in pairs]
     total = reduce(partial(graph.add, "Add"), each)
     return graph.add("Div", total, np.array(float(len(each))))

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,11 @@ from PIL import Image
 from features.batches import Decoder
 from features.errors import BadInput
 from pipeline.images_asked import Asked, Given, arriving
-from pipeline.neighbours import Neighbour, Neighbours
 from pipeline.project import Project, read_json
 from pipeline.saved import BASELINES, open_method
+
+if TYPE_CHECKING:
+    from pipeline.neighbours import Neighbour, Neighbours
 
 GROUP = 128  # images that came meanwhile and are answered together
 
@@ -50,7 +53,7 @@ class Prediction:
     proba: NDArray[np.float64] | None
     label: str | None
     problem: str = ""
-    neighbours: tuple[Neighbour, ...] = ()
+    neighbours: "tuple[Neighbour, ...]" = ()
 
     @property
     def probability(self) -> float | None:
@@ -104,7 +107,12 @@ class Predictor:
         self.method = open_method(self.project, method or chosen(self.project))
         self.classes = self.method.classes
         self.threshold = threshold
-        self.neighbours = Neighbours(self.project, self.method, neighbours) if neighbours else None
+        self.neighbours = self._neighbours(neighbours) if neighbours else None
+
+    def _neighbours(self, k: int) -> "Neighbours":
+        from pipeline.neighbours import Neighbours  # noqa: PLC0415 - zarr, for who asks only
+
+        return Neighbours(self.project, self.method, k)
 
     def predict(self, images: Sequence[Asked]) -> list[Prediction]:
         """Predict images: paths, Pillow images, or (H, W, 3) uint8 arrays of RGB."""
@@ -140,7 +148,7 @@ class Predictor:
                 number += 1
 
     def _prediction(
-        self, name: str, proba: NDArray[np.float64], problem: str, neighbours: tuple[Neighbour, ...]
+        self, name: str, proba: NDArray[np.float64], problem: str, neighbours: "tuple[Neighbour, ...]"
     ) -> Prediction:
         if not problem and not np.isfinite(proba).all():
             dtype = self.project.settings.extract.dtype

@@ -28,7 +28,7 @@ from features.images import ImageFolder, Preprocessing
 from features.manifest import Manifest
 from features.network import Layer, parse_layer
 from features.views import names
-from pipeline.classifier import Classifier
+from pipeline.applied import open_head
 from pipeline.datasets import ARRAYS
 from pipeline.project import Project, read_json
 
@@ -132,8 +132,8 @@ class Frozen:
     def __init__(self, project: Project, name: str, folders: Mapping[str, Path]) -> None:
         cards = [read_json(folder / "card.json") for folder in folders.values()]
         network = project.settings.weights.network
-        self.name, self.members = name, tuple(folders)
-        self.heads = [Classifier.load(folder) for folder in folders.values()]
+        self.name, self.members, self.folders = name, tuple(folders), tuple(folders.values())
+        self.heads = [open_head(folder) for folder in folders.values()]
         self.classes = self.heads[0].classes
         # A head without a layer looks at nothing, but only images that can be read have an answer
         self.layers = [parse_layer(card["layer"] or "pixels", network) for card in cards]

@@ -137,6 +137,11 @@ def _device(name: str) -> str:
     return name
 
 
+def child(layer: Layer) -> str:
+    """The child of `features.modules.build` whose output the layer is."""
+    return f"{layer.step}_relu" if layer.steps[-1].relu and not layer.pre else layer.step
+
+
 def batch_size(size: Size) -> int:
     """Images per forward: bounds the first convolutions' activations to about 0.6 GB in fp32."""
     return 64 if size[0] * size[1] <= 112 * 112 else 16

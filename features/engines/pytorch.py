@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.engines import Rows, batch_size, padded
+from features.engines import Rows, batch_size, child, padded
 from features.images import Preprocessing
 from features.modules import build
 from features.network import Layer
@@ -91,11 +91,6 @@ class Normalise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, H, W) uint8 to `dtype`, computed in float32."""
         return ((x.float() - self.mean) / self.std).to(self.dtype)
-
-
-def child(layer: Layer) -> str:
-    """The child of `modules.build` whose output the layer is."""
-    return f"{layer.step}_relu" if layer.steps[-1].relu and not layer.pre else layer.step
 
 
 def pooled(x: Tensor, layer: Layer) -> Tensor:

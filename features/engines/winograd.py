@@ -1,25 +1,29 @@
-"""The CPU engine: Winograd convolutions on all cores, then the dense layers as batched torch products."""
+"""The CPU engine: Winograd convolutions on all cores, then the dense layers as batched torch products.
 
+Torch is imported where a layer needs it, dense or averaged: its import takes longer than the
+network does for an image.
+"""
+
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from threading import local
+from importlib import import_module
+from threading import Thread, local
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from features.engines import Rows
+from features.cores import cores
+from features.engines import Rows, child
 from features.engines import convolution as kernels
 from features.engines.convolution import Plane
-from features.engines.pytorch import child, pooled
 from features.engines.simd import ROWS
 from features.images import Preprocessing
-from features.modules import build, pooling_joined
-from features.network import POOLED, Layer, Size, Step
+from features.network import Layer, Size, Step
 from features.weights import Array, Weights
 
 PLANE_BYTES = 256 << 20  # of the first convolution's outputs, the largest: so many images go together
@@ -59,19 +63,19 @@ class WinogradEngine:
         self.layers = tuple(layers)
         self.together = max(1, PLANE_BYTES // (64 * 4 * preprocessing.size[0] * preprocessing.size[1]))
         path = max((layer.steps for layer in layers), key=len)
+        dense = [step for step in path if step.kind == "dense"]
+        if dense:  # torch's import takes as long as reading and arranging the weights: both at once
+            Thread(target=import_module, args=("features.engines.dense",), daemon=True).start()
         tensors = weights.tensors(path)
         mean, std = (np.array(values, np.float32)[:, None] for values in weights.normalisation)
         table = (np.arange(256, dtype=np.float32) - mean) / std
         self.operations = list(_operations(path, tensors, table, preprocessing.size, layers))
-        keep_pre = frozenset(layer.step for layer in layers if layer.pre)
-        dense = [step for step in path if step.kind == "dense"]
-        self.tail = build(dense, tensors, keep_pre=keep_pre).eval().requires_grad_(False)
-        height, width, _ = self.operations[-1].shape
-        if dense and height * width < POOLED**2:
-            joined = pooling_joined(self.tail.get_parameter("fc6.weight"), height, width)
-            self.tail.get_submodule("fc6").weight = nn.Parameter(joined, requires_grad=False)
-            self.tail.pool7 = nn.Identity()
-        self.threads = torch.get_num_threads()
+        self.dense: Callable[[Sequence[Array]], Rows] | None = None
+        if dense:
+            from features.engines.dense import DenseLayers  # noqa: PLC0415 - torch
+
+            self.dense = DenseLayers(dense, tensors, layers, self.operations[-1].shape[:2], self.batch)
+        self.threads = _threads()
         self.pool = ThreadPoolExecutor(self.threads)
         self.planes: dict[tuple[tuple[int, int, int], int], Plane] = {}
 
@@ -79,22 +83,14 @@ class WinogradEngine:
         """Run batch after batch, in order."""
         return map(self.run, batches)
 
-    @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> Rows:
         """Map (n, H, W, 3) uint8, n at most `batch`, to, per layer name, (n, width) float32."""
         pieces = np.array_split(images, -(-len(images) // self.together))
         parts = [self._convolutions(piece) for piece in pieces]
         rows: Rows = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
-        if len(self.tail):
-            # Always the same number of rows, since the products' rounding depends on it
-            activation = torch.zeros(self.batch, *parts[0][1].shape[1:])
-            torch.cat([end for _, end in parts], out=activation[: len(images)])
-            for name, module in self.tail.named_children():
-                activation = module(activation)
-                rows |= self._tapped(name, activation[: len(images)])
-        return rows
+        return rows | self.dense([end for _, end in parts]) if self.dense else rows
 
-    def _convolutions(self, images: NDArray[np.uint8]) -> tuple[Rows, torch.Tensor]:
+    def _convolutions(self, images: NDArray[np.uint8]) -> tuple[Rows, Array]:
         """Give the tapped rows of a part of a batch, and, for the dense layers, the last activation."""
         rows: Rows = {}
         x: NDArray[Any] = images
@@ -102,10 +98,10 @@ class WinogradEngine:
             y = self._plane(operation.shape, number % 2)[: len(images)]
             self._compute(operation, x, y)
             height, width, _ = operation.shape
-            activation = torch.from_numpy(y[:, 1 : height + 1, 1 : width + 1]).permute(0, 3, 1, 2)
+            activation = y[:, 1 : height + 1, 1 : width + 1].transpose(0, 3, 1, 2)
             rows |= self._tapped(operation.gives, activation)
             x = y
-        return rows, activation.clone(memory_format=torch.contiguous_format)
+        return rows, np.array(activation, order="C")  # a copy: the planes are written to again
 
     def _plane(self, shape: tuple[int, int, int], parity: int) -> Plane:
         """Find the plane to write to; the zeros around it stay, and the one before is of the other parity."""
@@ -122,13 +118,26 @@ class WinogradEngine:
 
         list(self.pool.map(work, range(self.threads)))
 
-    def _tapped(self, name: str, activation: torch.Tensor) -> Rows:
-        # Pooled one by one: how a sum is rounded may depend on how many there are
-        return {
-            layer.name: torch.cat([pooled(image, layer) for image in activation.split(1)]).numpy()
-            for layer in self.layers
-            if name == child(layer)
-        }
+    def _tapped(self, name: str, activation: Array) -> Rows:
+        return {layer.name: _pooled(activation, layer) for layer in self.layers if name == child(layer)}
+
+
+def _pooled(activation: Array, layer: Layer) -> Array:
+    """Pool or flatten (n, C, H, W), a part of a plane, to (n, width) in channel-major order."""
+    if layer.pooling == "avg":
+        from features.engines.dense import averaged  # noqa: PLC0415 - torch, whose rounding stores have
+
+        return averaged(activation)
+    if layer.pooling == "max":
+        return np.asarray(activation.max(axis=(2, 3)))
+    return np.array(activation, order="C").reshape(len(activation), -1)  # a copy (see `_convolutions`)
+
+
+def _threads() -> int:
+    """As many as torch takes, which need not be there."""
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    return int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or cores())
 
 
 def _operations(

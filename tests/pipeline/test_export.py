@@ -10,16 +10,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import torchvision
 from click.testing import CliRunner
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.models.vgg import cfgs, make_layers
 
 from cli import main
 from features.errors import BadInput
 from features.images import Preprocessing, decode
-from features.network import parse_layer
-from features.sources import initialise
+from features.network import parse_layer, tensor_shapes
 from pipeline.classifier import Classifier
 from pipeline.export import export
 from pipeline.extraction import extract
@@ -87,17 +86,12 @@ def test_pixels_are_pillows_to_the_last_bit(shape: tuple[int, int], crop: bool) 
 
 @pytest.mark.parametrize("size", [(64, 96), (224, 224)])
 def test_the_network_is_torchvisions(size: tuple[int, int]) -> None:
-    state = initialise("vgg11", 0)
-    as_trained(state)
-    reference = torchvision.models.vgg11()
+    features = make_layers(cfgs["A"])
     # 16 of fc6's 4,096 units: the file would take half a gigabyte
-    few = {
-        "classifier.0.weight": state["classifier.0.weight"][:16],
-        "classifier.0.bias": state["classifier.0.bias"][:16],
-    }
-    tensors = {name: tensor for name, tensor in state.items() if name.startswith("features.")} | few
-    reference.classifier = torch.nn.Sequential(torch.nn.Linear(25088, 16), torch.nn.ReLU())
-    reference.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()})
+    fc6 = torch.nn.Linear(25088, 16)
+    top = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(7), torch.nn.Flatten(), fc6, torch.nn.ReLU())
+    tensors = {f"features.{name}": tensor.numpy() for name, tensor in features.state_dict().items()}
+    tensors |= {f"classifier.0.{name}": tensor.numpy() for name, tensor in fc6.state_dict().items()}
     layers = [
         parse_layer(name, "vgg11") for name in ("conv2_1:pre", "conv3_2:avg", "pool5:max", "pool5", "fc6")
     ]
@@ -106,11 +100,9 @@ def test_the_network_is_torchvisions(size: tuple[int, int]) -> None:
     with torch.inference_mode():
         mean, std = (torch.tensor(values)[:, None, None] for values in normalisation)
         x = (torch.from_numpy(pixels).float() - mean) / std
-        conv2_1 = reference.features[:4](x)
-        conv3_2, pool5 = reference.features[:10](x), reference.features(x)
+        conv2_1, conv3_2, pool5 = features[:4](x), features[:10](x), features(x)
         expected = [
-            conv2_1.flatten(1), conv3_2.mean((2, 3)), pool5.amax((2, 3)), pool5.flatten(1),
-            reference.classifier(reference.avgpool(pool5).flatten(1)),
+            conv2_1.flatten(1), conv3_2.mean((2, 3)), pool5.amax((2, 3)), pool5.flatten(1), top(pool5),
         ]  # fmt: skip
     for layer, values in zip(layers, expected, strict=True):
         graph = Graph()
@@ -203,9 +195,11 @@ def test_views_without_a_draw_are_averaged_and_random_crops_refused(
 
 def test_a_network_with_batch_norm_is_put_together_again() -> None:
     layer = parse_layer("conv2_1", "vgg11_bn")
-    state = {
-        name: tensor for name, tensor in initialise("vgg11_bn", 0).items() if name.startswith("features.")
+    rng = np.random.default_rng(0)
+    shapes = {
+        name: shape for name, shape in tensor_shapes("vgg11_bn").items() if name.startswith("features.")
     }
+    state = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
     as_trained(state)
     normalisation = ((120.0, 110.0, 100.0), (60.0, 50.0, 40.0))
     width = layer.width((32, 32))

@@ -1,0 +1,116 @@
+"""A saved head applied with NumPy alone.
+
+    head = open_head(Path("artifacts/heads/logreg/pool5.logreg"))
+    proba = head.predict_proba(X)
+
+Scoring takes a product or two. The estimators that were trained need scikit-learn and torch, whose
+import takes longer than everything else that one prediction does: only heads that are more than
+products (rbf-svm, knn) are opened as such.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from features.errors import BadInput
+
+Arrays = Mapping[str, NDArray[Any]]
+SCHEMA = 1  # of `Classifier.save`
+
+
+class SavedHead(Protocol):
+    """What `open_head` gives: a `pipeline.classifier.Classifier`, or something that scores as one."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of the probabilities' columns."""
+
+    @property
+    def normalisation(self) -> Callable[[Any], Any]:
+        """What is done to features first, (…, d) float32."""
+
+    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probabilities (n, n_classes) of features (n, d), or (n, k, d) in k views."""
+
+
+@dataclass(frozen=True)
+class AppliedHead:
+    """A head whose scores are products (see `SavedHead`)."""
+
+    classes: tuple[str, ...]
+    normalisation: Callable[[Any], Any]
+    scores: Callable[[Any], Any]
+    temperature: float
+
+    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """See `SavedHead`."""
+        logits = np.asarray(self.scores(self.normalisation(X)), np.float64) / self.temperature
+        odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        proba = odds / odds.sum(axis=-1, keepdims=True)
+        return np.asarray(proba if proba.ndim == 2 else proba.mean(axis=1))
+
+
+def open_head(folder: Path) -> SavedHead:
+    """Open what `Classifier.save` wrote.
+
+    Raises
+    ------
+    BadInput
+        For another schema version, and for files that are damaged.
+    """
+    try:
+        card = json.loads((folder / "card.json").read_text("utf-8"))
+        if card["schema"] != SCHEMA or card["head"] not in FORMULAS:
+            from pipeline.classifier import Classifier  # noqa: PLC0415 - scikit-learn and torch
+
+            return Classifier.load(folder)
+        arrays = load_file(folder / "head.safetensors")
+        head = {key.removeprefix("head."): array for key, array in arrays.items()}
+        return AppliedHead(
+            tuple(card["classes"]),
+            _normalisation(card["normalisation"], arrays),
+            FORMULAS[card["head"]](head),
+            float(card["temperature"]),
+        )
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        raise BadInput(f"{folder} holds no saved head ({error}); train it again") from error
+
+
+def _normalisation(kind: str, arrays: Arrays) -> Callable[[Any], Any]:
+    """As `pipeline.heads.normalisation.Normalisation` does it."""
+    if kind == "standard":
+        mean, scale = arrays["normalisation.mean"], arrays["normalisation.scale"]
+        return lambda X: (X - mean) / scale
+    if kind == "l2":
+
+        def to_unit_length(X: NDArray[np.float32]) -> NDArray[np.float32]:
+            lengths = np.sqrt(np.einsum("...i,...i->...", X, X))[..., None]
+            return np.asarray(X / np.where(lengths > 0, lengths, 1))
+
+        return to_unit_length
+    return lambda X: X
+
+
+def _linear(a: Arrays) -> Callable[[Any], Any]:
+    coef, intercept = a["coef_"].T.astype(np.float32), a["intercept_"].astype(np.float32)
+    return lambda X: X @ coef + intercept
+
+
+def _mlp(a: Arrays) -> Callable[[Any], Any]:
+    hidden, hidden_intercept = a["hidden_coef_"], a["hidden_intercept_"]
+    output, output_intercept = a["output_coef_"], a["output_intercept_"]
+    return lambda X: np.maximum(X @ hidden + hidden_intercept, 0) @ output + output_intercept
+
+
+def _majority(a: Arrays) -> Callable[[Any], Any]:
+    return lambda X: np.broadcast_to(np.log(a["shares_"]), (*X.shape[:-1], len(a["shares_"])))
+
+
+FORMULAS = {"logreg": _linear, "linear-svm": _linear, "mlp": _mlp, "majority": _majority}
