@@ -29,9 +29,10 @@ from features.manifest import SPLITS, Manifest, Row, write_csv
 from features.network import parse_layer
 from features.publish import publish
 from pipeline import plot_tables, statistics
-from pipeline.compare import Line
+from pipeline.compare import DIFFERENCES, Line
 from pipeline.params import load
 from pipeline.predictions import Predictions
+from pipeline.price import Price
 from pipeline.project import Project
 from pipeline.report import report
 
@@ -73,7 +74,9 @@ def synthetic(folder: Path, images: int, classes: Sequence[str], *, width: int =
     if width:
         _write_store(project, manifest, width, rng)
     test = manifest.labels[manifest.where("test")]
-    answers = {name: _proba(test, len(classes), right, rng) for name, right in ((BEST, 0.8), (BASELINE, 0.85))}
+    answers = {
+        name: _proba(test, len(classes), right, rng) for name, right in ((BEST, 0.8), (BASELINE, 0.85))
+    }
     for name, proba in answers.items():
         Predictions.of(manifest, "test", proba).write(project.predictions / f"{name}.npz")
     _write_per_class(project, manifest, answers)
@@ -127,12 +130,19 @@ def _write_records(project: Project, manifest: Manifest) -> None:
     }
     with written_aside(project.dataset_record) as aside:
         aside.write_bytes(sealed(dataset))
-    write_csv(project.problems, ("path", "problem", "action"), [("<b>bad.jpg", "the file is empty", "set aside")])
+    write_csv(
+        project.problems, ("path", "problem", "action"), [("<b>bad.jpg", "the file is empty", "set aside")]
+    )
     layers = {"conv1_1": "imagenet", "fc6": "untrained"}
     weights = {"network": "vgg16", "source": "wheel", "layers": layers, "parameters": {"seed": 0}}
     project.weights_folder.mkdir()
     (project.weights_folder / "provenance.json").write_text(json.dumps(weights), "utf-8")
-    extraction = {"image_size": [224, 224], "engine": "winograd-fp32/1", "device": "cpu", "computed_seconds": {}}
+    extraction = {
+        "image_size": [224, 224],
+        "engine": "winograd-fp32/1",
+        "device": "cpu",
+        "computed_seconds": {},
+    }
     project.extract_record.write_text(json.dumps(extraction), "utf-8")
 
 
@@ -189,7 +199,7 @@ def _write_per_class(project: Project, manifest: Manifest, answers: dict[str, An
             scores = (hits[k] / max(given[k], 1), hits[k] / max(images[k], 1), f1)
             rows.append((method, name, images[k], *scores))
     columns = ("method", "class", "images", "precision", "recall", "f1")
-    write_csv(project.artifacts / "per_class.csv", columns, rows)
+    write_csv(project.per_class, columns, rows)
 
 
 def _lines(labels: Any, answers: dict[str, Any], rng: np.random.Generator) -> list[Line]:
@@ -207,29 +217,45 @@ def _lines(labels: Any, answers: dict[str, Any], rng: np.random.Generator) -> li
 def _line(name: str, top1: statistics.Interval, images: int, rng: np.random.Generator) -> Line:
     layer, fine_tuned = name.split(".")[0], name == BASELINE
     weights = {"fc7": "untrained", "pixels": "none", "majority": "none"}.get(layer, "imagenet")
-    gap = None if fine_tuned else top1.value - 0.85
     loss, seconds = 3 - 2.5 * top1.value, float(rng.uniform(300, 900) if fine_tuned else rng.uniform(0.5, 30))
-    random = name.endswith("mlp") or fine_tuned
+    extracted = weights != "none" and not fine_tuned
+    trials = 3 if fine_tuned else 90
     return Line(
-        method=name, weights=weights, validation_top1=0.9 if name == BEST else top1.value,
-        validation_log_loss=loss, top1=top1.value, low=top1.low, high=top1.high, macro_f1=top1.value - 0.01,
-        log_loss=loss, brier=1 - top1.value, calibration_error=0.03,
-        difference=gap, difference_low=None if gap is None else gap - 0.02,
-        difference_high=None if gap is None else gap + 0.02, p_value=None if gap is None else min(1, 0.0005 / abs(gap)),
-        seconds=seconds, extraction_seconds=0.0 if weights == "none" or fine_tuned else images / 8,
-        trials=3 if fine_tuned else 90, images_seen=10 * images if fine_tuned else 0,
-        trainable_parameters=14_719_818 if fine_tuned else 5130, converged=name != "fc7.linear-svm",
-        chosen="rate 0.001" if fine_tuned else "normalisation l2, C 0.1",
+        method=name,
+        weights=weights,
+        validation_top1=0.9 if name == BEST else top1.value,
+        validation_log_loss=loss,
+        top1=top1.value,
+        low=top1.low,
+        high=top1.high,
+        macro_f1=top1.value - 0.01,
+        log_loss=loss,
+        brier=1 - top1.value,
+        calibration_error=0.03,
         intervals={"top1": [top1.low, top1.high], "log_loss": [loss - 0.02, loss + 0.02]},
-        log_loss_difference=None if gap is None else -gap, log_loss_difference_low=None if gap is None else -gap - 0.05,
-        log_loss_difference_high=None if gap is None else -gap + 0.05, log_loss_p_value=None if gap is None else 0.01,
-        seed_top1=[top1.value - 0.01, top1.value, top1.value + 0.008] if random else [],
-        price={
-            "seconds": seconds, "cpu_seconds": 1.8 * seconds, "peak_memory": 1.2e9 if fine_tuned else None,
-            "device": "cpu", "joules": None, "seconds_per_trial": seconds / (3 if fine_tuned else 90),
-            "break_even": None if fine_tuned or weights == "none" else 1.4,
-        },
-    )  # fmt: skip
+        **(dict.fromkeys(DIFFERENCES) if fine_tuned else _difference(top1.value - 0.85)),
+        seed_top1=[top1.value, top1.value - 0.01, top1.value + 0.008] if layer == "finetune" else [],
+        seconds=seconds,
+        extraction_seconds=images / 8 if extracted else 0.0,
+        trials=trials,
+        images_seen=10 * images if fine_tuned else 0,
+        trainable_parameters=14_719_818 if fine_tuned else 5130,
+        price=Price(
+            device="cpu",
+            device_seconds=1.8 * seconds,
+            peak_memory=1_200_000_000 if fine_tuned else None,
+            joules=None,
+            seconds_per_trial=seconds / trials,
+            break_even=2 if extracted else None,
+        ),
+        converged=name != "fc7.linear-svm",
+        chosen="rate 0.001" if fine_tuned else "normalisation l2, C 0.1",
+    )
+
+
+def _difference(gap: float) -> dict[str, Any]:
+    values = (gap, gap - 0.02, gap + 0.02, 0.0004, 12, 40, -gap, -gap - 0.05, -gap + 0.05, 0.01)
+    return dict(zip(DIFFERENCES, values, strict=True))
 
 
 def _write_plots(project: Project, lines: Sequence[Line], rng: np.random.Generator) -> None:

@@ -4,12 +4,13 @@
 
 Writes `metrics.json` (what an identical run repeats to the digit),
 `artifacts/costs.json` (what it cost), `artifacts/comparison.json` (everything,
-for the report), `artifacts/predictions/<method>.npz` and `artifacts/plots/`.
+for the report), `artifacts/per_class.csv`, `artifacts/predictions/<method>.npz` and
+`artifacts/plots/`.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,20 @@ import numpy as np
 
 from features.errors import BadInput
 from features.files import written_aside
-from features.manifest import Manifest
-from features.network import Layer
+from features.manifest import write_csv
 from features.weights import marked
-from pipeline import finetune, plot_tables, statistics
+from pipeline import plot_tables, statistics
+from pipeline.bootstrap import Bootstrapped, bootstrap
 from pipeline.budget import equal_budget
+from pipeline.methods import Method, methods_of
 from pipeline.predictions import Predictions
+from pipeline.price import Price, price_of
 from pipeline.project import Project, read_json
-from pipeline.train import inputs, method_folder, method_name, read_trials
+from pipeline.statistics import Interval
 
 BASELINES = "finetune."  # how the names of fine-tuned methods begin
-TRUST = ("imagenet", "file", "untrained", "random")  # weights: an ensemble is as good as its worst
 DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
-
-
-@dataclass(frozen=True)
-class Method:
-    """A trained method, as it stands in its folder."""
-
-    name: str  # pool5.logreg, ensemble, finetune.full, majority
-    card: Mapping[str, Any]
-    predictions: Predictions
-    validation: Predictions | None = None  # of rows that the method was not fitted on
-    tried: Sequence[Mapping[str, str]] = ()  # rows of its `tuning.csv`
+PER_CLASS = ("method", "class", "images", "precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -48,6 +40,17 @@ class Line:
 
     Attributes
     ----------
+    low, high : float
+        Of top-1: Wilson's interval.
+    intervals : dict of [low, high]
+        By stratified bootstrap, of `top1` (a cross-check), `macro_f1`, `log_loss`, `brier` and
+        `calibration_error` (whose spread is no interval that covers: see `pipeline.bootstrap`).
+    p_value : float or None
+        McNemar's, of top-1; `log_loss_p_value` by permutation. Both corrected by Holm.
+    better, worse : int or None
+        Test images that only this method, only the baseline, is right about.
+    seed_top1 : list of float
+        Test top-1 from each random start, the method's own first; empty where there is a single one.
     seconds : float
         What the method cost beyond extraction: tuning, or fine-tuning.
     extraction_seconds : float
@@ -67,15 +70,24 @@ class Line:
     log_loss: float
     brier: float
     calibration_error: float
+    intervals: dict[str, list[float]]
     difference: float | None
     difference_low: float | None
     difference_high: float | None
     p_value: float | None
+    better: int | None
+    worse: int | None
+    log_loss_difference: float | None
+    log_loss_difference_low: float | None
+    log_loss_difference_high: float | None
+    log_loss_p_value: float | None
+    seed_top1: list[float]
     seconds: float
     extraction_seconds: float
     trials: int
     images_seen: int
     trainable_parameters: int
+    price: Price
     converged: bool
     chosen: str
 
@@ -83,6 +95,11 @@ class Line:
     def label(self) -> str:
         """The method's name in pictures, marked where its layer is computed with untrained weights."""
         return marked(self.method, self.weights)
+
+    @property
+    def seeds(self) -> Interval | None:
+        """Mean test top-1 over random starts and its interval; None where there is a single one."""
+        return statistics.mean_of_runs(self.seed_top1) if self.seed_top1 else None
 
 
 def compare(project: Project) -> list[Line]:
@@ -94,8 +111,7 @@ def compare(project: Project) -> list[Line]:
         Where one has to be trained first, or was trained on something else.
     """
     manifest = project.read_manifest()
-    heads = _heads(project, manifest)
-    methods = [*heads, *_ensemble(project, heads), *_baselines(project, manifest)]
+    methods = methods_of(project, manifest)
     lines = _lines(project, methods)
     with project.writing(project.comparison) as scratch:
         with written_aside(project.predictions, scratch=scratch) as aside:
@@ -108,148 +124,124 @@ def compare(project: Project) -> list[Line]:
             plot_tables.write_accuracies(aside, lines)
             for name, line in (("head", best_head(lines)), ("baseline", baseline_of(lines))):
                 plot_tables.write_confusion(aside, name, named[line.method] if line else None)
-            plot_tables.write_tuning(aside, heads)
+            plot_tables.write_tuning(aside, methods)
             plot_tables.write_training(aside, project)
         record = {
-            "test_images": _count(methods),
+            "test_images": len(methods[0].predictions.label),
+            "resamples": project.settings.compare.resamples,
             "lines": [asdict(line) for line in lines],
+            "agreement": _agreement(methods),
             "equal_budget": [asdict(row) for row in equal_budget(project, best_head(lines))],
         }
         _write_json(project.comparison, record)
         _write_json(project.costs, {line.method: _cost(line) for line in lines})
+        write_csv(project.per_class, PER_CLASS, _per_class(methods))
         _write_json(project.metrics, {line.method: _metrics(line) for line in lines})
     return lines
-
-
-def _heads(project: Project, manifest: Manifest) -> list[Method]:
-    methods = []
-    for head in project.settings.heads.named():
-        for layer in (None,) if head == "majority" else project.layers:
-            card = trained_card(project, head, layer, manifest)
-            folder = method_folder(project, head, layer)
-            held = folder / "validation.npz"
-            validation = Predictions.read(held) if held.exists() else None
-            test = Predictions.read(folder / "predictions.npz")
-            tried = tuple(read_trials(folder))
-            methods.append(Method(method_name(head, layer), card, test, validation, tried))
-    return methods
-
-
-def trained_card(project: Project, head: str, layer: Layer | None, manifest: Manifest) -> dict[str, Any]:
-    """Read a head's card; BadInput where it is not trained, or was trained on something else."""
-    folder, name = method_folder(project, head, layer), method_name(head, layer)
-    if not (folder / "card.json").exists():
-        raise BadInput(f"{name} is not trained; run `python cli.py train --head {head}` first")
-    card = read_json(folder / "card.json")
-    if card["inputs"] != inputs(project, head, layer, manifest):
-        raise BadInput(
-            f"{name} was trained with other settings or features; "
-            f"run `python cli.py train --head {head}` first"
-        )
-    return card
-
-
-def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
-    """The mean of the probabilities of each layer's best head, where there are several layers."""
-    best: dict[str, Method] = {}
-    for method in heads:
-        layer = method.card["layer"]
-        if layer not in (None, "pixels") and (layer not in best or _rank(method) > _rank(best[layer])):
-            best[layer] = method
-    if len(best) < 2 or not project.settings.compare.ensemble:
-        return []
-    members = list(best.values())
-    cards = [member.card for member in members]
-    card = {
-        "layers": list(best),
-        "weights": max((card["weights"] for card in cards), key=TRUST.index),
-        "validation": _validation_of(members),
-        "chosen": {"mean of": " and ".join(member.name for member in members)},
-        "converged": all(card["converged"] for card in cards),
-        **{key: sum(card[key] for card in cards) for key in ("seconds", "trials", "trainable_parameters")},
-    }
-    proba = np.mean([member.predictions.proba for member in members], axis=0)
-    return [Method("ensemble", card, replace(members[0].predictions, proba=proba))]
-
-
-def _rank(method: Method) -> tuple[float, float]:
-    return method.card["validation"]["top1"], -method.card["validation"]["log_loss"]
-
-
-def _validation_of(members: Sequence[Method]) -> dict[str, float | None]:
-    """Scores of members' mean on validation rows; None where some member was fitted on these."""
-    if any(member.validation is None for member in members):
-        return {"top1": None, "log_loss": None}
-    each = [member.validation for member in members if member.validation]
-    proba, label = np.mean([one.proba for one in each], axis=0), each[0].label
-    return {
-        "top1": float((proba.argmax(axis=1) == label).mean()),
-        "log_loss": statistics.log_loss(proba, label),
-    }
-
-
-def _baselines(project: Project, manifest: Manifest) -> list[Method]:
-    methods = []
-    for mode in project.settings.finetune.modes:
-        card = finetune.read_card(project, mode)
-        if card["inputs"] != finetune.inputs(project, manifest, mode):
-            raise BadInput(
-                f"finetune.{mode} was trained with other settings or images; "
-                f"run `python cli.py finetune --mode {mode}` first"
-            )
-        predictions = Predictions.read(project.finetune_folder(mode) / "predictions.npz")
-        methods.append(Method(f"finetune.{mode}", card, predictions))
-    return methods
-
-
-def _count(methods: Sequence[Method]) -> int:
-    return len(methods[0].predictions.label)
 
 
 def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
     if not methods:
         raise BadInput("there is nothing to compare: `heads` and `finetune.modes` are both empty")
     settings = project.settings.compare
-    correct = {m.name: m.predictions.correct for m in methods}
-    baseline = correct.get(f"finetune.{settings.baseline}")
-    others = [m.name for m in methods if m.name != f"finetune.{settings.baseline}"]
-    p_values: dict[str, float] = {}
-    if baseline is not None:
-        raw = [statistics.mcnemar(correct[name], baseline) for name in others]
-        p_values = dict(zip(others, statistics.holm(raw), strict=True))
+    found = bootstrap(
+        [method.predictions for method in methods], resamples=settings.resamples, seed=settings.seed
+    )
+    names = [method.name for method in methods]
+    against: dict[str, dict[str, Any]] = {}
+    baseline = f"{BASELINES}{settings.baseline}"
+    if baseline in names:
+        against = _differences(project, methods, found, names.index(baseline))
     spent = read_json(project.extract_record)["computed_seconds"] if project.extract_record.exists() else {}
+    trial = next((_seconds_per_trial(method.card) for method in methods if method.name == baseline), None)
+    alone: dict[str, Any] = dict.fromkeys(DIFFERENCES)
     lines = []
-    for method in methods:
-        p, card = method.predictions, method.card
-        top1 = statistics.accuracy(correct[method.name])
-        difference: tuple[float | None, float | None, float | None] = (None, None, None)
-        if baseline is not None and method.name in p_values:
-            difference = statistics.paired_difference(
-                correct[method.name], baseline, resamples=settings.resamples, seed=settings.seed
-            )
+    for method, scores in zip(methods, found, strict=True):
+        card, extraction_seconds = method.card, _extraction_seconds(method.card, spent)
+        top1 = statistics.accuracy(method.predictions.correct)
         lines.append(
             Line(
-                method.name,
-                card["weights"],
-                card["validation"]["top1"],
-                card["validation"]["log_loss"],
-                *top1,
-                statistics.macro_f1(p.proba.argmax(axis=1), p.label, len(p.classes)),
-                statistics.log_loss(p.proba, p.label),
-                statistics.brier(p.proba, p.label),
-                statistics.calibration_error(p.proba, p.label),
-                *difference,
-                p_values.get(method.name),
-                card["seconds"],
-                _extraction_seconds(card, spent),
-                card.get("trials", card.get("runs", 1)),
-                card.get("images_seen", 0),
-                card["trainable_parameters"],
-                card.get("converged", True),
-                ", ".join(f"{key} {value}" for key, value in card["chosen"].items()),
+                method=method.name,
+                weights=card["weights"],
+                validation_top1=card["validation"]["top1"],
+                validation_log_loss=card["validation"]["log_loss"],
+                top1=top1.value,
+                low=top1.low,
+                high=top1.high,
+                macro_f1=scores["macro_f1"].value,
+                log_loss=scores["log_loss"].value,
+                brier=scores["brier"].value,
+                calibration_error=scores["calibration_error"].value,
+                intervals={name: list(each.interval[1:]) for name, each in scores.items()},
+                **against.get(method.name, alone),
+                seed_top1=[start.test_top1 for start in method.starts],
+                seconds=card["seconds"],
+                extraction_seconds=extraction_seconds,
+                trials=_trials(card),
+                images_seen=card.get("images_seen", 0),
+                trainable_parameters=card["trainable_parameters"],
+                price=price_of(card, _seconds_per_trial(card), extraction_seconds, trial),
+                converged=card.get("converged", True),
+                chosen=", ".join(f"{key} {value}" for key, value in card["chosen"].items()),
             )
         )
     return lines
+
+
+DIFFERENCES = (
+    "difference", "difference_low", "difference_high", "p_value", "better", "worse",
+    "log_loss_difference", "log_loss_difference_low", "log_loss_difference_high", "log_loss_p_value",
+)  # fmt: skip
+
+
+def _differences(
+    project: Project, methods: Sequence[Method], found: Sequence[Mapping[str, Bootstrapped]], baseline: int
+) -> dict[str, dict[str, Any]]:
+    """How every other method differs from the baseline: `DIFFERENCES` by name."""
+    settings, reference = project.settings.compare, methods[baseline].predictions
+    others = [number for number in range(len(methods)) if number != baseline]
+    right = [methods[number].predictions.correct for number in others]
+    exact = statistics.holm([statistics.mcnemar(each, reference.correct) for each in right])
+    losses = [statistics.log_losses(method.predictions.proba, reference.label) for method in methods]
+    permuted = [1.0] * len(others)
+    if others:
+        columns = np.stack([losses[number] - losses[baseline] for number in others], axis=1)
+        permuted = statistics.permutation(columns, resamples=settings.resamples, seed=settings.seed)
+    differences = {}
+    for number, each, *p_values in zip(others, right, exact, statistics.holm(permuted), strict=True):
+        top1 = (found[number]["top1"] - found[baseline]["top1"]).interval
+        log_loss = (found[number]["log_loss"] - found[baseline]["log_loss"]).interval
+        counts = int((each & ~reference.correct).sum()), int((~each & reference.correct).sum())
+        values = (*top1, p_values[0], *counts, *log_loss, p_values[1])
+        differences[methods[number].name] = dict(zip(DIFFERENCES, values, strict=True))
+    return differences
+
+
+def _agreement(methods: Sequence[Method]) -> dict[str, Any]:
+    """On what share of the test images two methods give the same answer."""
+    answers = np.stack([method.predictions.proba.argmax(axis=1) for method in methods])
+    share = np.round(statistics.agreement(answers), DECIMALS)
+    return {"methods": [method.name for method in methods], "share": share.tolist()}
+
+
+def _per_class(methods: Sequence[Method]) -> list[tuple[Any, ...]]:
+    """Rows of `PER_CLASS`."""
+    rows = []
+    for method in methods:
+        p = method.predictions
+        scores = statistics.per_class(statistics.confusion(p.proba.argmax(axis=1), p.label, len(p.classes)))
+        columns = [scores["images"], *(np.round(scores[name], DECIMALS) for name in PER_CLASS[3:])]
+        rows += [(method.name, name, *values) for name, *values in zip(p.classes, *columns, strict=True)]
+    return rows
+
+
+def _trials(card: Mapping[str, Any]) -> int:
+    """Points of a head's grid that were tried, or runs of a baseline."""
+    return int(card.get("trials", card.get("runs", 1)))
+
+
+def _seconds_per_trial(card: Mapping[str, Any]) -> float:
+    return float(card["seconds"]) / _trials(card)
 
 
 def _extraction_seconds(card: Mapping[str, Any], spent: Mapping[str, float]) -> float:
@@ -280,8 +272,8 @@ def _cost(line: Line) -> dict[str, Any]:
         "extraction_seconds": line.extraction_seconds,
         "trials": line.trials,
         "images_seen": line.images_seen,
-        "seconds_per_trial": round(line.seconds / line.trials, 3),
         "trainable_parameters": line.trainable_parameters,
+        **line.price,
     }
 
 

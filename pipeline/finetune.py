@@ -7,6 +7,7 @@ Per mode: `artifacts/finetune/<mode>/` with `model.safetensors` (torchvision's
 parameter names, and the new output layer), `history.csv`, `predictions.npz` and `card.json`,
 which has the others' digests. A finished run is kept under the cache root, checked
 and published from there: nothing is trained twice. One under way has its checkpoints there.
+Where `compare.seeds` asks for several random starts, `seeds.json` says what each reached.
 """
 
 import csv
@@ -28,8 +29,10 @@ from features.cache import RUN_CARD, checkpoints, fingerprint, run_flaw, runs
 from features.errors import BadInput
 from features.files import remove, save_tensors, written_aside
 from features.manifest import Manifest, write_csv
+from pipeline import seeds
 from pipeline.calibration import calibrated, temperature
 from pipeline.extraction import extraction
+from pipeline.meter import UNKNOWN, Meter
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.training import modes, prefix
@@ -54,23 +57,37 @@ def finetune(project: Project, names: Sequence[str]) -> None:
         when training diverges.
     """
     manifest = project.read_manifest()
-    asked = [Run(project, manifest, name) for name in names]
+    asked = [from_seeds(project, manifest, name, project.settings.compare.seeds) for name in names]
     with project.writing(project.finetune_folder()) as scratch:
         project.finetune_folder().mkdir(parents=True, exist_ok=True)
-        for run in asked:
-            _publish(run.obtained(), project.finetune_folder(run.mode.name), scratch)
+        for runs_of_mode in asked:
+            _publish(runs_of_mode, project.finetune_folder(runs_of_mode[0].mode.name), scratch)
         if tuple(names) == project.settings.finetune.modes:
             wanted = {project.finetune_folder(name) for name in names}
             for folder in set(project.finetune_folder().iterdir()) - wanted:
                 remove(folder)
 
 
-def _publish(run: Path, target: Path, scratch: Path) -> None:
-    """Copy a finished run: the cache stays, whatever becomes of the project's outputs."""
+def from_seeds(project: Project, manifest: Manifest, name: str, count: int) -> list["Run"]:
+    """A mode's runs from so many seeds: `finetune.seed` and the numbers after it."""
+    settings = project.settings
+    first = settings.finetune.seed
+    found = []
+    for seed in range(first, first + count):
+        section = settings.finetune.model_copy(update={"seed": seed})
+        again = replace(project, settings=settings.model_copy(update={"finetune": section}))
+        found.append(Run(again, manifest, name))
+    return found
+
+
+def _publish(asked: Sequence["Run"], target: Path, scratch: Path) -> None:
+    """Copy the first seed's run, and what the others reached: the cache stays, whatever becomes of this."""
+    kept = [run.obtained() for run in asked]
     with written_aside(target, scratch=scratch) as aside:
         aside.mkdir()
         for name in FILES:
-            (aside / name).write_bytes((run / name).read_bytes())
+            (aside / name).write_bytes((kept[0] / name).read_bytes())
+        seeds.write(aside, [run.start for run in asked])
 
 
 def inputs(project: Project, manifest: Manifest, name: str) -> dict[str, Any]:
@@ -151,6 +168,13 @@ class Run:
         remove(self.checkpoints)  # also those of a run that was killed just when it was finished
         return self.folder
 
+    @property
+    def start(self) -> seeds.Start:
+        """What the finished run reached from its seed."""
+        top1 = read_json(self.folder / RUN_CARD)["validation"]["top1"]
+        correct = Predictions.read(self.folder / "predictions.npz").correct
+        return seeds.Start(self.settings.seed, top1, float(correct.mean()))
+
     def _is_kept(self) -> bool:
         """Whether the cache has this run whole; one that is damaged is taken away."""
         run = self.folder
@@ -175,31 +199,36 @@ class Run:
             )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with it only
         torch.use_deterministic_algorithms(True)
-        feed, prefix_seconds = prefix.feed(self.project, self.manifest, self.mode, self.choice)
-        begun = time.monotonic()
-        plan = extraction(self.project, self.manifest, [self.top], ("none",))
-        device = torch.device(plan.choice.device)
-        start = Start(self.project, plan, self.mode, self.top, device)
-        model = start()
-        self._announce(model, device)
-        tasks = [self._task(f"run-{n}", recipe, start, feed) for n, recipe in enumerate(self._recipes())]
-        seconds = time.monotonic() - begun
-        best, tried = search(tasks, halve=self.settings.sweep == "halving")
-        begun = time.monotonic()
-        model.load_state_dict(train(tasks[best], self.epochs).best, strict=False)  # as its checkpoint has it
-        logits = scores(model, feed, self.manifest.where("validation"), device)
-        T = temperature(logits, self.manifest.labels[self.manifest.where("validation")])
-        if self.project.settings.compare.refit:
-            again = self._refit(tasks[best], tried[best].chosen.epoch)
-            model.load_state_dict(again.best, strict=False)
-        proba = calibrated(scores(model, feed, self.manifest.where("test"), device), T)
-        seconds += sum(state.spent for state in tried.values()) + time.monotonic() - begun
+        resumed = self.checkpoints.exists()
+        with Meter() as meter:
+            feed, prefix_seconds = prefix.feed(self.project, self.manifest, self.mode, self.choice)
+            begun = time.monotonic()
+            plan = extraction(self.project, self.manifest, [self.top], ("none",))
+            device = torch.device(plan.choice.device)
+            start = Start(self.project, plan, self.mode, self.top, device)
+            model = start()
+            self._announce(model, device)
+            tasks = [self._task(f"run-{n}", recipe, start, feed) for n, recipe in enumerate(self._recipes())]
+            seconds = time.monotonic() - begun
+            best, tried = search(tasks, halve=self.settings.sweep == "halving")
+            begun = time.monotonic()
+            model.load_state_dict(
+                train(tasks[best], self.epochs).best, strict=False
+            )  # as its checkpoint has it
+            logits = scores(model, feed, self.manifest.where("validation"), device)
+            T = temperature(logits, self.manifest.labels[self.manifest.where("validation")])
+            if self.project.settings.compare.refit:
+                again = self._refit(tasks[best], tried[best].chosen.epoch)
+                model.load_state_dict(again.best, strict=False)
+            proba = calibrated(scores(model, feed, self.manifest.where("test"), device), T)
+            seconds += sum(state.spent for state in tried.values()) + time.monotonic() - begun
         card = self._card(tasks, tried, best) | {
             "weights": start.weights,
             "temperature": T,
             "runs": len(tasks),
             "images_seen": sum(state.epochs for state in tried.values()) * images,  # not by `refit`
             "seconds": round(seconds, 3),
+            "cost": UNKNOWN if resumed else meter.cost,  # of the killed process nothing is known
             "prefix": {
                 "cached": self.choice.cached,
                 "why": self.choice.why,

@@ -19,7 +19,7 @@ from features.files import written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
 from features.weights import marked
-from pipeline.compare import trained_card
+from pipeline.methods import trained_card
 from pipeline.plots import heat_map, svg
 from pipeline.project import Project
 from pipeline.results import MARKS, plain_console

@@ -291,6 +291,7 @@ class Compare(Model):
     baseline: str
     refit: bool
     ensemble: bool
+    seeds: Annotated[int, Field(ge=1, le=100)]
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
 

@@ -10,7 +10,8 @@ from pipeline import finetune
 from pipeline.project import Project
 
 if TYPE_CHECKING:
-    from pipeline.compare import Line, Method
+    from pipeline.compare import Line
+    from pipeline.methods import Method
 
 ACCURACY = ("method", "top1", "low", "high", "weights")
 TUNING = ("method", "normalisation", "C", "validation_top1")
@@ -35,10 +36,10 @@ def write_confusion(folder: Path, name: str, method: "Method | None") -> None:
     write_csv(folder / f"confusion_{name}.csv", CONFUSION, rows)
 
 
-def write_tuning(folder: Path, heads: "Sequence[Method]") -> None:
+def write_tuning(folder: Path, methods: "Sequence[Method]") -> None:
     """Write what was tried of the heads whose only parameter is C."""
     rows = []
-    for method in heads:
+    for method in methods:
         if set(method.card["chosen"]) == {"normalisation", "C"}:
             rows += [(method.name, *(trial[column] for column in TUNING[1:])) for trial in method.tried]
     write_csv(folder / "tuning.csv", TUNING, rows)

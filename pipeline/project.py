@@ -97,6 +97,11 @@ class Project:
         return self.artifacts / "comparison.json"
 
     @property
+    def per_class(self) -> Path:
+        """Precision and recall of every class by every method."""
+        return self.artifacts / "per_class.csv"
+
+    @property
     def costs(self) -> Path:
         """Seconds and parameters per method."""
         return self.artifacts / "costs.json"

@@ -32,7 +32,8 @@ from pipeline.page import (
 from pipeline.page.compared import Compared
 from pipeline.page.section import Section
 from pipeline.project import Project, read_json
-from pipeline.results import at_equal_budget, verdict
+from pipeline.results import at_equal_budget
+from pipeline.verdict import verdict
 
 PROBLEMS_SHOWN = 200
 
@@ -42,11 +43,15 @@ def report(project: Project) -> None:
     compared = Compared.read(project)
     thumbnails = Thumbnails(project, compared.manifest)
     sections = _sections(compared, thumbnails)  # which ask for pictures
-    page = _environment().get_template("report.html").render(
-        about=_about(compared),
-        verdict=verdict(compared.lines, compared.test_images),
-        sections=sections,
-        thumbnails=thumbnails.used,
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            about=_about(compared),
+            verdict=verdict(compared.lines, compared.test_images),
+            sections=sections,
+            thumbnails=thumbnails.used,
+        )
     )
     with written_aside(project.report) as aside:
         aside.write_text(page, "utf-8")

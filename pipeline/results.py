@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from features.progress import clock
-from features.weights import UNTRAINED
 from pipeline import budget
 from pipeline.budget import EqualBudget
-from pipeline.compare import BASELINES, Line, baseline_of, best_head, read_lines
+from pipeline.compare import Line, baseline_of, read_lines
 from pipeline.project import Project
+from pipeline.verdict import p_value, verdict
 
 PLAIN_WIDTH = 120  # columns, where the output is not a terminal
 MARKS = {"untrained": "UNTRAINED", "random": "RANDOM", "file": "file", "imagenet": "ImageNet", "none": "–"}
@@ -75,14 +75,8 @@ def cells(line: Line, *, with_difference: bool) -> list[str]:
             texts += ["baseline", ""]
         else:
             interval = f"[{100 * line.difference_low:+.1f}, {100 * line.difference_high:+.1f}]"
-            texts += [f"{100 * line.difference:+.1f} {interval}", _p_value(line.p_value)]
+            texts += [f"{100 * line.difference:+.1f} {interval}", p_value(line.p_value)]
     return [*texts, clock(line.seconds), _count(line.trainable_parameters)]
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _count(number: int) -> str:
@@ -102,35 +96,3 @@ def at_equal_budget(rows: Sequence[EqualBudget]) -> list[str]:
         f"{clock(rows[0].seconds)}, its features included. One run of a baseline in that time:",
         *(f"  {row.words}" for row in rows),
     ]
-
-
-def verdict(lines: Sequence[Line], test_images: int) -> list[str]:
-    """What the numbers say, in a few sentences."""
-    head, control, baseline = best_head(lines), best_head(lines, control=True), baseline_of(lines)
-    sentences = []
-    if head:
-        sentences.append(
-            f"Best head on frozen features, chosen on validation rows: {head.method}, test top-1 "
-            f"{100 * head.top1:.1f} % [{100 * head.low:.1f}, {100 * head.high:.1f}], tuned in "
-            f"{clock(head.seconds)} after an extraction of {clock(head.extraction_seconds)}."
-        )
-    if head and head.weights in UNTRAINED:
-        sentences.append(f"Its layer is computed with {head.weights} weights.")
-    if baseline is None:
-        others = any(line.method.startswith(BASELINES) for line in lines)
-        what = "The baseline (compare.baseline) was not" if others else "No fine-tuned baseline was"
-        sentences.append(f"{what} run (finetune.modes), so differences are left out.")
-    elif head and head.difference is not None and head.p_value is not None:
-        way = "above" if head.difference > 0 else "below"
-        sure = "a difference" if head.p_value < 0.05 else "not distinguishable"
-        sentences.append(
-            f"It is {100 * abs(head.difference):.1f} points {way} {baseline.method} (test top-1 "
-            f"{100 * baseline.top1:.1f} %, trained in {clock(baseline.seconds)}): {sure} on {test_images} "
-            f"test images (p = {_p_value(head.p_value)}, corrected for {len(lines) - 1} comparisons)."
-        )
-    if head and control and (control.validation_top1 or 0) > (head.validation_top1 or 0):
-        sentences.append(
-            f"The control without a network, {control.method}, reaches {100 * control.top1:.1f} %: "
-            "for these images frozen features are not the best there is."
-        )
-    return sentences

@@ -11,7 +11,7 @@ learned together are parted (Yosinski et al., arXiv:1411.1792): nothing is inter
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,9 @@ from features.errors import BadInput
 from features.files import written_aside
 from features.manifest import Manifest
 from features.weights import marked
-from pipeline.finetune import Run
+from pipeline.finetune import from_seeds
 from pipeline.learning_curve import over_draws
 from pipeline.plots import BASELINE, HEAD, INK, svg
-from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.results import plain_console
 from pipeline.statistics import mean_of_runs
@@ -117,27 +116,21 @@ def sweep_cut(project: Project, names: Sequence[str] = (), *, seeds: int = 3) ->
 
 
 def _trained(project: Project, manifest: Manifest, name: str, seeds: int) -> Cut:
-    first = project.settings.finetune.seed
-    folders = [
-        Run(_with_seed(project, seed), manifest, name).obtained() for seed in range(first, first + seeds)
-    ]
+    runs = from_seeds(project, manifest, name, seeds)
+    folders = [run.obtained() for run in runs]
     cards = [read_json(folder / "card.json") for folder in folders]
+    starts = [run.start for run in runs]
     return Cut(
         name,
         tuple(folder.name for folder in folders),
         cards[0]["weights"],
         cards[0]["trainable_parameters"],
-        tuple(card["validation"]["top1"] for card in cards),
-        tuple(float(Predictions.read(run / "predictions.npz").correct.mean()) for run in folders),
+        tuple(start.validation_top1 for start in starts),
+        tuple(start.test_top1 for start in starts),
         tuple(card["seconds"] for card in cards),
         cards[0]["prefix"]["seconds"],
         cards[0]["prefix"]["cached"],
     )
-
-
-def _with_seed(project: Project, seed: int) -> Project:
-    finetune = project.settings.finetune.model_copy(update={"seed": seed})
-    return replace(project, settings=project.settings.model_copy(update={"finetune": finetune}))
 
 
 def best(cuts: Sequence[Cut]) -> Cut:

@@ -4,7 +4,8 @@
 
 Per method: `artifacts/heads/<head>/<layer>.<head>/` with `head.safetensors`, `card.json`,
 `README.md` (a model card), `tuning.csv` (all that was tried), `predictions.npz` of the test rows
-and, where a head was fitted without them, `validation.npz`.
+and, where a head was fitted without them, `validation.npz`; `seeds.json` where `compare.seeds`
+asks for several random starts.
 """
 
 import csv
@@ -22,8 +23,10 @@ from features.manifest import Manifest, write_csv
 from features.network import Layer
 from features.store import FeatureStore
 from features.weights import UNTRAINED
+from pipeline import seeds
 from pipeline.folds import CrossValidation, Fold, rows_of
 from pipeline.heads import HEADS
+from pipeline.meter import Meter
 from pipeline.model_card import model_card
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
@@ -70,6 +73,7 @@ def inputs(project: Project, head: str, layer: Layer | None, manifest: Manifest)
         # How rows are read changes no result
         "tuning": project.settings.tuning.model_dump(mode="json", exclude={"memory_gb"}) if layer else None,
         "refit": project.settings.compare.refit,
+        "seeds": project.settings.compare.seeds if "seed" in grid else 1,
     }
 
 
@@ -81,7 +85,9 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         return
     store = project.store(layer, manifest) if layer else None
     started = time.monotonic()
-    tuned, unseen = _tuned(project, head, store, manifest)
+    grid = project.settings.heads.named()[head].model_dump()
+    with Meter() as meter:
+        tuned, unseen = _tuned(project, head, grid, store, manifest)
     seconds = time.monotonic() - started
     classifier = tuned.classifier
     card = {
@@ -103,6 +109,7 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         "trials": len(tuned.trials),
         "trials_not_converged": sum(not trial.converged for trial in tuned.trials),
         "seconds": round(seconds, 3),
+        "cost": meter.cost,
         "trainable_parameters": classifier.head.trained_parameters,
         "versions": {package: version(package) for package in ("scikit-learn", "numpy", "scipy", "torch")},
     }
@@ -116,16 +123,17 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
             if split in unseen:
                 rows = rows_of(store, manifest, (split,))
                 Predictions.of(manifest, split, classifier.predict_proba(rows.X)).write(aside / file)
+        if depends["seeds"] > 1:
+            seeds.write(aside, _starts(project, head, store, manifest, tuned))
     _say(name, card, tuned)
 
 
 def _tuned(
-    project: Project, head: str, store: FeatureStore | None, manifest: Manifest
+    project: Project, head: str, grid: dict[str, Any], store: FeatureStore | None, manifest: Manifest
 ) -> tuple[Tuned, tuple[str, ...]]:
     """Tune as the settings say; also which splits the head was not fitted on."""
     settings, refit = project.settings.tuning, project.settings.compare.refit
     normalisations = settings.normalisation if store else ("none",)
-    grid = project.settings.heads.named()[head].model_dump()
     what = (HEADS[head], grid, normalisations)
     every = ("train", "validation")
     if settings.protocol == "validation" or store is None:
@@ -141,6 +149,20 @@ def _tuned(
     if settings.protocol == "nested":
         tuned = replace(tuned, nested=tuple(nested(*what, cut, manifest.classes, rule=settings.rule)))
     return tuned, ("test",)
+
+
+def _starts(
+    project: Project, head: str, store: FeatureStore | None, manifest: Manifest, first: Tuned
+) -> list[seeds.Start]:
+    """The head as it was tuned from its own seed, and tuned anew from the seeds after it."""
+    grid = project.settings.heads.named()[head].model_dump()
+    found: list[seeds.Start] = []
+    test = rows_of(store, manifest, ("test",))
+    for seed in range(grid["seed"], grid["seed"] + project.settings.compare.seeds):
+        tuned = _tuned(project, head, grid | {"seed": seed}, store, manifest)[0] if found else first
+        right = tuned.classifier.predict_proba(test.X).argmax(axis=1) == test.y
+        found.append(seeds.Start(seed, tuned.chosen.top1, float(right.mean())))
+    return found
 
 
 def _write_trials(path: Path, tuned: Tuned) -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pipeline.compare import DIFFERENCES, Line
 from pipeline.extraction import obtain_weights
 from pipeline.prepare import prepare
+from pipeline.price import Price
 from pipeline.project import Project
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -70,6 +73,19 @@ def images(tmp_path: Path) -> Path:
 def project(tmp_path: Path, images: Path) -> Path:
     """A quick project on those images, in a folder of its own."""
     return make_project(tmp_path / "project", [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
+
+
+def make_line(method: str, **known: object) -> Line:
+    """A line of the comparison of which nothing is known besides what is given."""
+    values: dict[str, object] = {
+        "weights": "imagenet", "validation_log_loss": 1.0, "intervals": {}, "seed_top1": [],
+        "trials": 1, "images_seen": 0, "trainable_parameters": 1, "converged": True, "chosen": "",
+        "price": Price(device="cpu", device_seconds=None, peak_memory=None, joules=None,
+                       seconds_per_trial=0.0, break_even=None),
+    }  # fmt: skip
+    values |= dict.fromkeys(DIFFERENCES) | known
+    rest = dict.fromkeys((field.name for field in fields(Line) if field.name not in values), 0.0)
+    return Line(**{**rest, **values, "method": method})  # type: ignore[arg-type]
 
 
 def make_project(folder: Path, overrides: list[str]) -> Path:

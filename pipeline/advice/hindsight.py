@@ -15,10 +15,12 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from pipeline.advice.prices import finished
 from pipeline.advice.scenario import SCRATCH
-from pipeline.compare import BASELINES, Line, read_lines, trained_card
+from pipeline.bootstrap import bootstrap
+from pipeline.compare import BASELINES, Line, read_lines
+from pipeline.methods import trained_card
 from pipeline.predictions import Predictions
 from pipeline.project import Project
-from pipeline.statistics import Interval, paired_difference
+from pipeline.statistics import Interval
 from pipeline.train import method_name
 
 KINDS = {
@@ -102,10 +104,11 @@ def judge(
         HEADS: best.get("head"),
         SIZE: best.get("fine-tuned" if large else "head"),
     }
+    found = {name: line for name, line in taken.items() if line} if first else {}
+    differences = _differences(project, first, list(found.values())) if first else []
     rivals = {
-        name: Rival(line, None if line is first else _difference(project, first, line))
-        for name, line in taken.items()
-        if first and line
+        name: Rival(line, None if line is first else difference)
+        for (name, line), difference in zip(found.items(), differences, strict=True)
     }
     return Hindsight(kind, first, rivals, test_images)
 
@@ -114,14 +117,15 @@ def _rank(line: Line) -> tuple[float, float]:
     return line.validation_top1 or 0.0, -(line.validation_log_loss or 0.0)
 
 
-def _difference(project: Project, first: Line, second: Line) -> Interval:
+def _differences(project: Project, first: Line, others: Sequence[Line]) -> list[Interval]:
+    """Of top-1 accuracy, from each of the others, on the same test rows."""
     settings = project.settings.compare
     read = [
         Predictions.read(project.predictions / f"{line.method.replace(':', '-')}.npz")
-        for line in (first, second)
+        for line in (first, *others)
     ]
-    right, other = (each.correct for each in read)
-    return paired_difference(right, other, resamples=settings.resamples, seed=settings.seed)
+    one, *rest = bootstrap(read, resamples=settings.resamples, seed=settings.seed, only=("top1",))
+    return [(one["top1"] - other["top1"]).interval for other in rest]
 
 
 def current_lines(project: Project, manifest: Manifest) -> tuple[list[Line], int]:

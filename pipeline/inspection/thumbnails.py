@@ -17,7 +17,7 @@ from pipeline.datasets import source
 from pipeline.project import Project
 
 SIDE = 64  # pixels of the longer side
-QUALITY = 70  # of the WebP, a third smaller than a JPEG: above, bytes grow faster than what can be seen at this size
+QUALITY = 70  # of the WebP, a third smaller than a JPEG
 LIMIT = 1500  # pictures of one page: about 2 MB of text
 MEGAPIXELS = 400  # of files decoded for one page: 2 s of a core for JPEG, some 10 s for PNG
 

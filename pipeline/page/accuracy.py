@@ -1,4 +1,4 @@
-"""How good every method is, with what the test images leave open and, apart from it, what random starts do."""
+"""How good every method is: what the test images leave open, and apart from it what random starts do."""
 
 from collections.abc import Sequence
 
@@ -48,7 +48,9 @@ def _picture(lines: Sequence[Line], test_images: int) -> Picture:
         + ("Each tick below it is one random start. " if any(line.seeds for line in lines) else "")
         + plots.COLOURS
     )
-    return Picture("Top-1 with 95 % intervals", words, inline(plots.svg(figure), "accuracy", words=words, hints=hints))
+    return Picture(
+        "Top-1 with 95 % intervals", words, inline(plots.svg(figure), "accuracy", words=words, hints=hints)
+    )
 
 
 def _table(lines: Sequence[Line]) -> Table:
@@ -58,12 +60,18 @@ def _table(lines: Sequence[Line]) -> Table:
         Column("weights", number=False, words="of the layer that the method reads"),
         Column("validation", words="top-1 on validation rows, which chose the hyper-parameters, in %"),
         Column("test top-1", words="in %, with the Wilson interval"),
-        Column("bootstrap", words="interval of test top-1 by another method, as a cross-check, in %"),
+        Column("bootstrap", words="interval of test top-1 by stratified bootstrap, as a cross-check, in %"),
         *([Column("over starts", words="mean of test top-1 over random starts, in %")] if seeded else []),
-        Column("macro F1"),
+        Column(
+            "macro F1",
+            words="mean over classes; its interval, and those to its right, by stratified bootstrap",
+        ),
         Column("log-loss", words="mean negative log-probability of the true class, in nats"),
         Column("Brier", words="mean squared distance of the probabilities from the truth"),
-        Column("ECE", words="expected calibration error"),
+        Column(
+            "ECE",
+            words="expected calibration error; in brackets its spread over resamples, which is no interval",
+        ),
         Column("chosen", number=False),
     ]
     return Table(

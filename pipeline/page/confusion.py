@@ -58,14 +58,19 @@ def section(compared: Compared, thumbnails: Thumbnails) -> Section:
 
 
 def most_frequent(table: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Confusions (true, predicted) with their counts and shares of the true class, the most frequent first."""
+    """Confusions with their counts and shares of the true class, the most frequent first."""
     wrong = table.copy()
     np.fill_diagonal(wrong, 0)
     true, predicted = np.nonzero(wrong)
     totals = table.sum(axis=1)
     order = np.lexsort((predicted, true, -wrong[true, predicted]))[:PAIRS_SHOWN]
     return [
-        {"truth": int(t), "answer": int(p), "count": int(wrong[t, p]), "share": float(wrong[t, p] / totals[t])}
+        {
+            "truth": int(t),
+            "answer": int(p),
+            "count": int(wrong[t, p]),
+            "share": float(wrong[t, p] / totals[t]),
+        }
         for t, p in zip(true[order], predicted[order], strict=True)
     ]
 
@@ -74,7 +79,10 @@ def _matrix(table: NDArray[np.int64]) -> list[list[tuple[int, int]]]:
     """Counts with their level of colour, by true class."""
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     levels = np.searchsorted(STEPS, shares, side="right")
-    return [list(zip(counts, colours, strict=True)) for counts, colours in zip(table.tolist(), levels.tolist(), strict=True)]
+    return [
+        list(zip(counts, colours, strict=True))
+        for counts, colours in zip(table.tolist(), levels.tolist(), strict=True)
+    ]
 
 
 def _wanted(methods: list[dict[str, Any]]) -> int:

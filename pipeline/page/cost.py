@@ -1,6 +1,5 @@
 """What accuracy costs: which methods are not beaten in both, and when the extraction has paid for itself."""
 
-import math
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
@@ -12,7 +11,7 @@ from pipeline.compare import Line
 from pipeline.page.accuracy import MAJORITY
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
-from pipeline.page.section import Cell, Column, Picture, Section, Table, duration, number, percent
+from pipeline.page.section import Cell, Column, Picture, Section, Table, duration, number, percent, whole
 
 LEAST_SECONDS = 0.01  # drawn: a logarithmic axis has no zero
 Price = Callable[[Line], float]
@@ -23,9 +22,12 @@ def section(compared: Compared) -> Section:
     lines = [line for line in compared.lines if line.method != MAJORITY] or list(compared.lines)
     ways: list[tuple[str, Price]] = [
         ("from the images, with all that was tried", lambda line: line.seconds + line.extraction_seconds),
-        ("one more trial, features cached", lambda line: float(line.price["seconds_per_trial"])),
+        ("one more trial, features cached", lambda line: line.price["seconds_per_trial"]),
     ]
-    fronts = [(title, [(lines[place], price(lines[place])) for place in front(lines, price)]) for title, price in ways]
+    fronts = [
+        (title, [(lines[place], price(lines[place])) for place in front(lines, price)])
+        for title, price in ways
+    ]
     content = {
         "picture": _picture(lines, ways),
         "fronts": [
@@ -95,15 +97,20 @@ def _table(lines: Sequence[Line], *, with_break_even: bool) -> Table:
         Column("method", number=False),
         Column("extraction", words="of the features that it reads; fine-tuning: of its frozen part"),
         Column("training", words="of all that was tried"),
-        Column("CPU time", words="of all cores together"),
-        Column("peak memory"),
-        *([Column("energy")] if joules else []),
+        Column("device time", words="processor time of all cores together; on a GPU, how long it was held"),
+        Column("peak memory", words="resident"),
+        *([Column("energy", words="of the processors")] if joules else []),
         Column("tried", words="points of the grid, or runs"),
         Column("one more trial"),
         Column("images seen", words="by a network in training, all runs together"),
         Column("trained", words="parameters"),
         *(
-            [Column("pays off after", words="trials, from which on extraction and heads cost less than fine-tuning")]
+            [
+                Column(
+                    "pays off after",
+                    words="trials, after which extraction and heads cost less than fine-tuning",
+                )
+            ]
             if with_break_even
             else []
         ),
@@ -119,20 +126,16 @@ def _row(line: Line, *, joules: bool, with_break_even: bool) -> list[Cell]:
         Cell(line.method),
         number(line.extraction_seconds, duration),
         number(line.seconds, duration),
-        number(price["cpu_seconds"], duration),
+        number(price["device_seconds"], duration),
         number(price["peak_memory"], _gigabytes),
         *([number(price["joules"], lambda value: f"{value:,.0f} J")] if joules else []),
-        number(line.trials, _whole),
+        number(line.trials, whole),
         number(price["seconds_per_trial"], duration),
-        number(line.images_seen or None, _whole),
-        number(line.trainable_parameters, _whole),
-        *([number(price["break_even"], lambda value: f"{math.ceil(value):,}")] if with_break_even else []),
-        Cell(price["device"] or ""),
+        number(line.images_seen or None, whole),
+        number(line.trainable_parameters, whole),
+        *([number(price["break_even"], whole)] if with_break_even else []),
+        Cell(price["device"]),
     ]
-
-
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
 
 
 def _gigabytes(value: float) -> str:

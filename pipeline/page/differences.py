@@ -13,9 +13,19 @@ from pipeline.page.accuracy import MAJORITY
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import (
-    Cell, Column, Picture, Section, Table, between, decimals, number, p_value, percent, points,
+    Cell,
+    Column,
+    Picture,
+    Section,
+    Table,
+    between,
+    number,
+    percent,
+    points,
     signed,
+    whole,
 )  # fmt: skip
+from pipeline.verdict import p_value
 
 MOST_METHODS = 30  # in the map of agreement: more columns than that are no picture
 LEVELS = 8  # of colour, `h0` (none) … `h7` in the page's style
@@ -73,16 +83,20 @@ def _draw(axes: Axes, line: Line, name: str, scale: int, place: int) -> dict[str
 def _table(lines: Sequence[Line], baseline: str) -> Table:
     columns = [
         Column("method", number=False),
-        Column("top-1, points", words="paired bootstrap"),
-        Column("p", words="exact McNemar test, Holm-corrected over all methods"),
-        Column("log-loss, nats", words="paired; below zero is better"),
-        Column("p of log-loss", words="permutation test"),
+        Column("top-1, points", words="with its interval by paired bootstrap"),
+        Column("p", words="exact McNemar test of top-1, corrected by Holm over all methods"),
+        Column("only this", words="test images that only this method is right about"),
+        Column("only baseline", words=f"test images that only {baseline} is right about"),
+        Column("log-loss, nats", words="with its interval by paired bootstrap; below zero is better"),
+        Column("p of log-loss", words="permutation test, corrected by Holm"),
     ]
     rows = [
         [
             Cell(line.method),
             number(line.difference, points, _interval(line, "difference")),
             number(line.p_value, p_value),
+            number(line.better, whole),
+            number(line.worse, whole),
             number(line.log_loss_difference, signed, _interval(line, "log_loss_difference")),
             number(line.log_loss_p_value, p_value),
         ]

@@ -14,10 +14,11 @@ from markupsafe import Markup
 from features.errors import BadInput
 from pipeline.plots import INK
 
-TAGS = frozenset("svg g defs clipPath path rect use image text tspan title".split())
+TAGS = frozenset(("svg", "g", "defs", "clipPath", "path", "rect", "use", "image", "text", "tspan", "title"))
 ATTRIBUTES = frozenset(
-    "id d style transform x y width height viewBox clip-path href preserveAspectRatio".split()
-)
+    ("id", "d", "style", "transform", "x", "y", "width", "height", "viewBox", "clip-path", "href",
+     "preserveAspectRatio")
+)  # fmt: skip
 SAFE_LINK = re.compile(r"#[\w.-]+|data:image/png;base64,[A-Za-z0-9+/=\s]+")
 INNER_REFERENCE = re.compile(r"url\(#([\w.-]+)\)")
 FAMILIES = re.compile(r"'DejaVu Sans'.*?sans-serif")  # matplotlib lists a dozen at every text
@@ -107,13 +108,15 @@ def _rename(element: ET.Element, name: str, used: set[str]) -> None:
     if element.attrib.get("id") not in used:
         element.attrib.pop("id", None)
     for key, value in element.attrib.items():
-        if key == "id":
-            value = f"{name}-{value}"
-        elif key == "href":
-            value = f"#{name}-{value[1:]}" if value.startswith("#") else value
-        elif key in ("d", "transform"):
-            value = FINE_DIGITS.sub(r"\1", value)
-        else:
-            value = INNER_REFERENCE.sub(rf"url(#{name}-\1)", value)
-            value = FAMILIES.sub("sans-serif", value).replace(INK, "currentColor")
-        element.set(key, value)
+        element.set(key, _renamed(key, value, name))
+
+
+def _renamed(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href":
+        return f"#{name}-{value[1:]}" if value.startswith("#") else value
+    if key in ("d", "transform"):
+        return FINE_DIGITS.sub(r"\1", value)
+    value = INNER_REFERENCE.sub(rf"url(#{name}-\1)", value)
+    return FAMILIES.sub("sans-serif", value).replace(INK, "currentColor")

@@ -1,4 +1,4 @@
-"""How every class fares with the best head and the baseline: `artifacts/per_class.csv`, hardest class first."""
+"""How every class fares with the best head and the baseline, from `artifacts/per_class.csv`."""
 
 import csv
 import math
@@ -13,7 +13,7 @@ SCORES = ("recall", "precision", "f1")
 
 def section(compared: Compared) -> Section | None:
     """A table with a row per class; None where `compare` wrote no such table."""
-    path = compared.project.artifacts / "per_class.csv"
+    path = compared.project.per_class
     if not path.exists():
         return None
     methods = [line.method for line in compared.looked_into]

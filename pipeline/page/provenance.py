@@ -24,7 +24,9 @@ def section(compared: Compared) -> Section:
         "weights": weights,
         "untrained": [layer for layer, state in weights["layers"].items() if state == "untrained"],
         "extraction": read_json(project.extract_record),
-        "versions": dict(sorted({k: v for store in stores.values() for k, v in store["versions"].items()}.items())),
+        "versions": dict(
+            sorted({k: v for store in stores.values() for k, v in store["versions"].items()}.items())
+        ),
         "digests": {"manifest": compared.manifest.digest}
         | {f"features {layer}": store["fingerprint"] for layer, store in stores.items()},
         "command": " ".join(["python cli.py run", *(f"-S {shlex.quote(o)}" for o in overrides(project))]),

@@ -39,10 +39,13 @@ def section(compared: Compared) -> Section:
         _draw(axes, line, found)
     panels[0, 0].set_ylabel("accuracy, %")
     words = (
-        f"The test images in {BINS} bins of equally many, by the probability of the answer: how many of each bin "
-        "were right, with 95 % intervals. On the line probabilities mean what they say; below it the method is too sure."
+        f"The test images in {BINS} bins of equally many, by the probability of the answer: how many of each "
+        "bin were right, with 95 % intervals. On the line probabilities mean what they say; below it the "
+        "method is too sure."
     )
-    picture = Picture("Confidence against accuracy", words, inline(plots.svg(figure), "reliability", words=words))
+    picture = Picture(
+        "Confidence against accuracy", words, inline(plots.svg(figure), "reliability", words=words)
+    )
     content = {
         "picture": picture,
         "methods": [
@@ -51,7 +54,12 @@ def section(compared: Compared) -> Section:
                 "error": decimals(line.calibration_error),
                 "interval": between(line.intervals.get("calibration_error"), decimals),
                 "bins": [
-                    (f"{b.images:,}", percent(b.confidence), percent(b.accuracy.value), between(b.accuracy[1:], percent))
+                    (
+                        f"{b.images:,}",
+                        percent(b.confidence),
+                        percent(b.accuracy.value),
+                        between(b.accuracy[1:], percent),
+                    )
                     for b in found
                 ],
             }

@@ -101,14 +101,14 @@ def decimals(value: float) -> str:
     return f"{value:.3f}"
 
 
+def whole(value: float) -> str:
+    """Write a whole number, thousands apart."""
+    return f"{value:,.0f}"
+
+
 def between(interval: Sequence[float] | None, format: Callable[[float], str]) -> str:
     """Write an interval in brackets; nothing for None."""
     return f"[{format(interval[0])}, {format(interval[1])}]" if interval else ""
-
-
-def p_value(value: float) -> str:
-    """Write a p-value."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:

@@ -56,7 +56,10 @@ def _curve(compared: Compared, record: Path) -> bool:
     return (
         found["manifest"] == compared.manifest.digest
         and found["tuning"] == settings.tuning.model_dump(mode="json")
-        and all(name in heads and grid == heads[name].model_dump(mode="json") for name, grid in found["grids"].items())
+        and all(
+            name in heads and grid == heads[name].model_dump(mode="json")
+            for name, grid in found["grids"].items()
+        )
         and all(print_ == _fingerprint(compared, layer) for layer, print_ in found["features"].items())
     )
 

@@ -101,7 +101,7 @@ def _training(epochs: Rows) -> Figure:
 
 def _legend(figure: Figure) -> None:
     """One legend of all panels, below them."""
-    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
     figure.legend(
         list(lines.values()), list(lines), loc="outside lower center", ncols=4, frameon=False,
         fontsize=8, labelcolor=plots.INK,

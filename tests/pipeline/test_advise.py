@@ -27,7 +27,7 @@ from pipeline.finetune import finetune
 from pipeline.predictions import Predictions
 from pipeline.project import Project
 from pipeline.train import train
-from tests.conftest import QUICK, Cli, make_project, ready
+from tests.conftest import QUICK, Cli, make_line, make_project, ready
 
 HEADS_OFF = ("heads.rbf-svm=null", "heads.mlp=null", "heads.linear-svm=null")
 
@@ -290,24 +290,7 @@ def check_hindsight(project: Project, found: Advice, lines: dict[str, Line]) -> 
 
 
 def line(method: str, weights: str, validation: float, top1: float) -> Line:
-    nothing = dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), None)
-    zeros = dict.fromkeys(
-        (
-            "low",
-            "high",
-            "macro_f1",
-            "log_loss",
-            "brier",
-            "calibration_error",
-            "seconds",
-            "extraction_seconds",
-        ),
-        0.0,
-    )
-    return Line(
-        method=method, weights=weights, validation_top1=validation, validation_log_loss=1.0, top1=top1,
-        trials=1, images_seen=0, trainable_parameters=1, converged=True, chosen="", **zeros, **nothing,
-    )  # fmt: skip
+    return make_line(method, weights=weights, validation_top1=validation, top1=top1)
 
 
 @pytest.fixture

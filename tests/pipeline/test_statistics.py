@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from pipeline import statistics
@@ -59,30 +60,74 @@ def test_holm_by_hand() -> None:
     assert statistics.holm([]) == []
 
 
-def test_paired_difference_is_a_bootstrap_of_image_pairs() -> None:
-    rng = np.random.default_rng(1)
-    a, b = rng.random(300) < 0.9, rng.random(300) < 0.8
-    value, low, high = statistics.paired_difference(a, b, resamples=20_000, seed=0)
-    assert value == pytest.approx(a.mean() - b.mean())
-    picks = rng.integers(0, 300, (20_000, 300))
-    plain = a[picks].mean(axis=1) - b[picks].mean(axis=1)
-    np.testing.assert_allclose((low, high), np.quantile(plain, [0.025, 0.975]), atol=0.004)
-    assert statistics.paired_difference(a, a, resamples=100, seed=0) == (0, 0, 0)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_wilson_intervals_cover_the_truth(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    covered = sum(
+        low <= 0.9 <= high for _, low, high in map(statistics.accuracy, rng.random((1000, 400)) < 0.9)
+    )
+    assert 930 <= covered <= 970
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_intervals_cover_the_truth(seed: int) -> None:
+def test_corrected_tests_raise_false_alarms_seldom(seed: int) -> None:
+    """Ten methods exactly as good as the baseline, 1,000 times: at most 5 % have any of them differ."""
     rng = np.random.default_rng(seed)
-    covered = paired = 0
+    alarms = 0
     for _ in range(1000):
-        a = rng.random(400) < 0.9
-        b = np.where(rng.random(400) < 0.8, a, rng.random(400) < 0.8)
-        low, high = statistics.accuracy(a)[1:]
-        covered += low <= 0.9 <= high
-        low, high = statistics.paired_difference(a, b, resamples=1000, seed=0)[1:]
-        paired += low <= 0.9 - (0.8 * 0.9 + 0.2 * 0.8) <= high
-    assert 930 <= covered <= 970
-    assert 930 <= paired <= 970
+        baseline = rng.random(300) < 0.9
+        others = np.where(rng.random((10, 300)) < 0.7, baseline, rng.random((10, 300)) < 0.9)
+        alarms += min(statistics.holm([statistics.mcnemar(other, baseline) for other in others])) < 0.05
+    assert alarms <= 50 + 2 * (1000 * 0.05 * 0.95) ** 0.5
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_permutation_test_raises_as_many_false_alarms_as_it_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    differences = rng.standard_t(3, size=(100, 1000))  # heavy tails, no true difference
+    p_values = np.array(statistics.permutation(differences, resamples=1000, seed=seed))
+    assert (p_values < 0.05).mean() == pytest.approx(0.05, abs=2.5 * (0.05 * 0.95 / 1000) ** 0.5)
+
+
+def test_permutation_by_hand_and_against_mcnemar() -> None:
+    # Four rows that all say the same: 2 of the 2⁴ signings are as far from zero
+    assert statistics.permutation(np.ones((4, 1)), resamples=20_000, seed=0)[0] == pytest.approx(
+        2 / 16, abs=0.01
+    )
+    a, b = bits("1" * 22 + "0" * 10 + "1" * 60), bits("1" * 12 + "0" * 14 + "1" * 66)
+    difference = (a.astype(float) - b)[:, None]
+    exact = statistics.mcnemar(a, b)
+    assert statistics.permutation(difference, resamples=20_000, seed=0)[0] == pytest.approx(exact, abs=0.01)
+
+
+def test_so_many_images_find_the_difference_four_times_of_five() -> None:
+    rng = np.random.default_rng(0)
+    better, worse, images = 12, 8, 372
+    needed = statistics.images_needed(better, worse, images, alpha=0.05)
+    assert needed is not None
+    found = 0
+    for b, c, _ in rng.multinomial(needed, [better / images, worse / images, 1 - 20 / images], size=2000):
+        found += binomtest(b, b + c).pvalue < 0.05
+    assert found / 2000 == pytest.approx(0.8, abs=0.04)
+    assert statistics.images_needed(5, 5, 100, alpha=0.05) is None
+    assert statistics.images_needed(60, 0, 100, alpha=0.05) < 100
+    assert statistics.images_needed(12, 8, 372, alpha=0.005) > needed
+
+
+def test_per_class_is_scikit_learns() -> None:
+    predicted = PROBA.argmax(axis=1)
+    found = statistics.per_class(statistics.confusion(predicted, LABELS, 4))
+    expected = metrics.precision_recall_fscore_support(LABELS, predicted)
+    for name, values in zip(("precision", "recall", "f1", "images"), expected, strict=True):
+        np.testing.assert_allclose(found[name], values)
+    absent = statistics.per_class(np.array([[3, 0], [0, 0]]))  # a class with neither images nor answers
+    assert np.isnan(absent["precision"][1])
+    assert np.isnan(absent["recall"][1])
+
+
+def test_agreement_by_hand() -> None:
+    shares = statistics.agreement(np.array([[0, 1, 2, 2], [0, 1, 1, 2], [1, 1, 1, 1]]))
+    np.testing.assert_array_equal(shares, [[1, 0.75, 0.25], [0.75, 1, 0.5], [0.25, 0.5, 1]])
 
 
 def test_calibration_error_of_known_cases() -> None:

@@ -1,0 +1,56 @@
+"""What a method costs, and when the cache has paid for itself."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from pipeline.meter import UNKNOWN
+
+
+class Price(TypedDict):
+    """None where it is not known.
+
+    `device_seconds`: processor seconds of all cores together; on a GPU, how long it was held.
+    `peak_memory`: resident bytes. `joules`: of the processors.
+    `break_even`: trials, of heads against fine-tuning runs, after which extraction has paid for
+    itself; None also where it never does, where there is no baseline, and where nothing is extracted.
+    """
+
+    device: str
+    device_seconds: float | None
+    peak_memory: int | None
+    joules: float | None
+    seconds_per_trial: float
+    break_even: int | None
+
+
+def price_of(card: Mapping[str, Any], per_trial: float, extraction: float, baseline: float | None) -> Price:
+    """Price a method by its card.
+
+    Parameters
+    ----------
+    per_trial, baseline : float
+        Seconds that one more trial costs: of this method, and of the fine-tuned baseline.
+    extraction : float
+        Seconds that its features cost.
+    """
+    cost, device = card.get("cost", UNKNOWN), card.get("device", "cpu")
+    is_head = "prefix" not in card
+    return Price(
+        device=device,
+        device_seconds=cost["cpu_seconds"] if device == "cpu" else card["seconds"],
+        peak_memory=cost["peak_memory"],
+        joules=cost["joules"],
+        seconds_per_trial=round(per_trial, 4),
+        break_even=break_even(extraction, per_trial, baseline) if is_head and baseline else None,
+    )
+
+
+def break_even(extraction: float, per_trial: float, baseline: float) -> int | None:
+    """Trials from which on extraction + trials · per_trial is below trials · baseline; None for never.
+
+    None also where nothing has to be extracted.
+    """
+    if not extraction or per_trial >= baseline:
+        return None
+    return math.floor(extraction / (baseline - per_trial)) + 1
