@@ -61,8 +61,14 @@ def main() -> None:
     print(f"ratio: {TARGET / seconds:.2f}")
 
 
-def synthetic(folder: Path, images: int, classes: Sequence[str], *, width: int = 0, seed: int = 0) -> Project:
-    """Make a finished project without a network: all that `report` reads; a store where `width` is given."""
+def synthetic(
+    folder: Path, images: int, classes: Sequence[str], *, width: int = 0, seed: int = 0, noise: float = 0.2
+) -> Project:
+    """Make a finished project without a network: all that `report` reads; a store where `width` is given.
+
+    `noise` is the probability that is spread at random over all classes: without it predictions are
+    small files, quickly written.
+    """
     shutil.copy(REPOSITORY / "params.yaml", folder)
     overrides = ["dataset.name=folder", "dataset.root=images", "extract.layers=[pool5]"]
     project = Project(folder, load(folder / "params.yaml", overrides))
@@ -75,7 +81,7 @@ def synthetic(folder: Path, images: int, classes: Sequence[str], *, width: int =
         _write_store(project, manifest, width, rng)
     test = manifest.labels[manifest.where("test")]
     answers = {
-        name: _proba(test, len(classes), right, rng) for name, right in ((BEST, 0.8), (BASELINE, 0.85))
+        name: _proba(test, len(classes), right, noise, rng) for name, right in ((BEST, 0.8), (BASELINE, 0.85))
     }
     for name, proba in answers.items():
         Predictions.of(manifest, "test", proba).write(project.predictions / f"{name}.npz")
@@ -178,11 +184,13 @@ def _write_store(project: Project, manifest: Manifest, width: int, rng: np.rando
     )
 
 
-def _proba(labels: Any, n_classes: int, right: float, rng: np.random.Generator) -> Any:
+def _proba(labels: Any, n_classes: int, right: float, noise: float, rng: np.random.Generator) -> Any:
     """Probabilities whose answer is right for a share of the images; wrong ones are near the truth."""
     near = (labels + 1 + rng.geometric(0.5, len(labels))) % n_classes
     answer = np.where(rng.random(len(labels)) < right, labels, near)
-    proba = rng.random((len(labels), n_classes)).astype(np.float32) * 0.2 / n_classes
+    proba = np.full((len(labels), n_classes), 0.1 / n_classes, np.float32)
+    if noise:
+        proba += rng.random(proba.shape, np.float32) * np.float32(noise / n_classes)
     proba[np.arange(len(labels)), labels] += 0.15
     proba[np.arange(len(labels)), answer] += rng.beta(4, 2, len(labels))
     return proba / proba.sum(axis=1, keepdims=True)

@@ -7,7 +7,6 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from features.errors import BadInput
 from pipeline import layer_map
@@ -16,6 +15,7 @@ from pipeline.page.inline import inline
 from pipeline.page.section import Picture, Section
 from pipeline.project import read_json
 
+UNREAD = {"modes", "cache_gb"}  # of finetune: a sweep has modes of its own
 Belongs = Callable[[Compared, Path], bool]
 
 
@@ -83,11 +83,10 @@ def _map(compared: Compared, record: Path) -> bool:
 
 def _cut(compared: Compared, record: Path) -> bool:
     """Whether the sweep is of these images and this training."""
-    found: dict[str, Any] = read_json(record)
-    return bool(
-        found["manifest"] == compared.manifest.digest
-        and found["finetune"] == compared.project.settings.finetune.model_dump(mode="json")
-    )
+    found = read_json(record)
+    asked = compared.project.settings.finetune.model_dump(mode="json", exclude=UNREAD)
+    made = {key: value for key, value in found["finetune"].items() if key not in UNREAD}
+    return bool(found["manifest"] == compared.manifest.digest and made == asked)
 
 
 STUDIES = (

@@ -34,7 +34,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is install
 def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
     """Finished projects of 2, 8 and 1,000 classes, with their reports."""
     made = {
-        name: synthetic(tmp_path_factory.mktemp(name), SIZES[name], CLASSES[name], seed=1) for name in SIZES
+        name: synthetic(tmp_path_factory.mktemp(name), SIZES[name], CLASSES[name], seed=1, noise=0)
+        for name in SIZES
     }
     for project in made.values():
         report(project)
