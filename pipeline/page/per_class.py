@@ -8,7 +8,7 @@ from pipeline.page.section import Cell, Column, Section, Table, decimals, number
 
 CLASSES_SHOWN = 1000
 SCROLLS_FROM = 30  # rows
-SCORES = ("recall", "precision", "f1")
+SCORES = {"recall": "recall", "precision": "precision", "f1": "F1"}
 
 
 def section(compared: Compared) -> Section | None:
@@ -24,7 +24,7 @@ def section(compared: Compared) -> Section | None:
                 found.setdefault(row["class"], {})[row["method"]] = row
     ordered = sorted(found, key=lambda name: (_value(found[name], methods[0], "f1") or 0.0, name))
     columns = [Column("class", number=False), Column("test images")]
-    columns += [Column(f"{score} {method}") for method in methods for score in SCORES]
+    columns += [Column(f"{words} {method}") for method in methods for words in SCORES.values()]
     rows = [_row(name, found[name], methods) for name in ordered[:CLASSES_SHOWN]]
     caption = f"Classes by F1 of {methods[0]}, the hardest first"
     table = Table(caption, columns, rows, sorted_by=len(SCORES) + 1, long=len(rows) > SCROLLS_FROM)

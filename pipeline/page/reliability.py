@@ -37,6 +37,9 @@ def section(compared: Compared) -> Section:
     panels = figure.subplots(1, len(lines), sharex=True, sharey=True, squeeze=False)
     for axes, line, found in zip(panels.flat, lines, each, strict=True):
         _draw(axes, line, found)
+    lowest = min(min(b.confidence, b.accuracy.low) for found in each for b in found)
+    panels[0, 0].set_xlim(left=10 * np.floor(10 * lowest) - 3)  # shared by all panels
+    panels[0, 0].set_ylim(bottom=10 * np.floor(10 * lowest) - 3)
     panels[0, 0].set_ylabel("accuracy, %")
     words = (
         f"The test images in {BINS} bins of equally many, by the probability of the answer: how many of each "

@@ -163,7 +163,7 @@ def test_hardest_classes_are_kept_and_it_is_said(finished: Project, monkeypatch:
     assert section is not None
     table = section.content["table"]
     f1 = table.sorted_by
-    assert table.columns[f1].heading == f"f1 {BEST}"
+    assert table.columns[f1].heading == f"F1 {BEST}"
     assert len(table.rows) == 2
     assert table.rows[0][f1].key <= table.rows[1][f1].key
     assert "The 2 hardest of 3 classes are shown" in page_of(finished)
