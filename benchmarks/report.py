@@ -26,7 +26,6 @@ from PIL import Image
 from features.files import written_aside
 from features.immutable import sealed
 from features.manifest import SPLITS, Manifest, Row, write_csv
-from features.network import parse_layer
 from features.publish import publish
 from pipeline import plot_tables, statistics
 from pipeline.compare import DIFFERENCES, Line
@@ -174,7 +173,7 @@ def _write_store(project: Project, manifest: Manifest, width: int, rng: np.rando
         return np.maximum(centres[manifest.labels[start:stop]] + noise, 0).astype(np.float16)
 
     publish(
-        project.features / f"{parse_layer('pool5').stem}.zarr",
+        project.features / "pool5.zarr",
         scratch=project.artifacts / ".scratch",
         manifest=manifest,
         rows=rows,

@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,19 +28,26 @@ SIZES = {"two": 100, "some": 1200, "many": 50_000}  # images; a fifth to test on
 CLASSES = {"two": NAMES[:2], "some": NAMES, "many": [f"class {number:04}" for number in range(1000)]}
 PHONE, PAPER = {"width": 390, "height": 844}, {"width": 794, "height": 1123}  # CSS pixels; A4
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+    pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning"),  # umap, where it is
+]
+Finished = Callable[[str], Project]
 
 
 @pytest.fixture(scope="module")
-def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
-    """Finished projects of 2, 8 and 1,000 classes, with their reports."""
-    made = {
-        name: synthetic(tmp_path_factory.mktemp(name), SIZES[name], CLASSES[name], seed=1, noise=0)
-        for name in SIZES
-    }
-    for project in made.values():
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Give a finished project with its report; made when it is first asked for."""
+
+    @cache
+    def make(name: str) -> Project:
+        width = 64 if name == "some" else 0
+        folder = tmp_path_factory.mktemp(name)
+        project = synthetic(folder, SIZES[name], CLASSES[name], width=width, seed=1, noise=0)
         report(project)
-    return made
+        return project
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +62,12 @@ def browser() -> "Iterator[playwright.Browser]":
 class Visit:
     """Opens pages, and fails in the end where one of them said, asked or did something."""
 
-    def __init__(self, browser: "playwright.Browser", projects: dict[str, Project]) -> None:
-        self.browser, self.projects = browser, projects
+    def __init__(self, browser: "playwright.Browser") -> None:
+        self.browser = browser
         self.noise: list[str] = []
 
-    def __call__(self, name: str, **how: object) -> "playwright.Page":
-        page = self.browser.new_page(**how)
-        address = self.projects[name].report.as_uri()
+    def __call__(self, project: Project, **how: object) -> "playwright.Page":
+        page, address = self.browser.new_page(**how), project.report.as_uri()
         page.on("console", lambda message: self.noise.append(message.text))
         page.on("pageerror", lambda error: self.noise.append(str(error)))
         page.on("dialog", lambda dialog: (self.noise.append(dialog.message), dialog.dismiss()))
@@ -73,9 +80,9 @@ class Visit:
 
 
 @pytest.fixture
-def visit(browser: "playwright.Browser", projects: dict[str, Project]) -> Iterator[Visit]:
+def visit(browser: "playwright.Browser") -> Iterator[Visit]:
     """Open pages that must stay quiet: no message, error, dialog or request."""
-    visiting = Visit(browser, projects)
+    visiting = Visit(browser)
     yield visiting
     for context in browser.contexts:
         context.close()
@@ -91,16 +98,16 @@ def column(table: "playwright.Locator", place: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_page_is_quiet_whatever_is_pressed(visit: Visit, name: str) -> None:
-    page = visit(name)
+def test_page_is_quiet_whatever_is_pressed(visit: Visit, finished: Finished, name: str) -> None:
+    page = visit(finished(name))
     buttons = page.locator("button")
     assert buttons.count() > 20
     buttons.evaluate_all("all => all.forEach(button => button.click())")
     page.wait_for_timeout(200)
 
 
-def test_names_are_text(visit: Visit) -> None:
-    page = visit("some")
+def test_names_are_text(visit: Visit, finished: Finished) -> None:
+    page = visit(finished("some"))
     for number in range(len(NAMES)):
         page.evaluate("k => document.querySelector(`[data-cell='${k}-${k}']`).click()", number)
     shown = set(page.locator("bdi").all_text_contents())
@@ -111,8 +118,8 @@ def test_names_are_text(visit: Visit) -> None:
     assert EVIL in labels
 
 
-def test_tables_are_sorted_by_click_and_by_key(visit: Visit) -> None:
-    page = visit("some")
+def test_tables_are_sorted_by_click_and_by_key(visit: Visit, finished: Finished) -> None:
+    page = visit(finished("some"))
     table = page.locator("#accuracy table")
     heading = table.get_by_role("columnheader", name="test top‑1")  # with a hyphen that does not wrap
     place = table.locator("thead th").all_text_contents().index("test top‑1")
@@ -142,9 +149,9 @@ def answers(project: Project, method: str) -> tuple[Predictions, np.ndarray]:
     return found, found.proba.argmax(axis=1)
 
 
-def test_cell_of_the_matrix_shows_its_pictures(visit: Visit, projects: dict[str, Project]) -> None:
-    page = visit("some")
-    found, predicted = answers(projects["some"], BEST)
+def test_cell_of_the_matrix_shows_its_pictures(visit: Visit, finished: Finished) -> None:
+    page = visit(finished("some"))
+    found, predicted = answers(finished("some"), BEST)
     matrix = page.locator("table.matrix").first
     rows = matrix.evaluate(
         "t => [...t.tBodies[0].rows].map(r => [...r.cells].slice(1).map(c => +c.textContent))"
@@ -168,7 +175,7 @@ def test_cell_of_the_matrix_shows_its_pictures(visit: Visit, projects: dict[str,
     page.keyboard.press("ArrowRight")
     cell = page.evaluate("document.activeElement.dataset.cell")
     page.keyboard.press("Enter")
-    _, predicted = answers(projects["some"], BASELINE)
+    _, predicted = answers(finished("some"), BASELINE)
     true, other = map(int, cell.split("-"))
     count = int(((found.label == true) & (predicted == other)).sum())
     assert page.locator("#chosen-1 img").count() == min(count, 12)
@@ -177,10 +184,10 @@ def test_cell_of_the_matrix_shows_its_pictures(visit: Visit, projects: dict[str,
     assert page.evaluate("document.activeElement.dataset.method") is None
 
 
-def test_many_classes_make_a_list_of_confusions(visit: Visit, projects: dict[str, Project]) -> None:
-    page = visit("many")
+def test_many_classes_make_a_list_of_confusions(visit: Visit, finished: Finished) -> None:
+    page = visit(finished("many"))
     assert page.locator("table.matrix").count() == 0
-    found, predicted = answers(projects["many"], BEST)
+    found, predicted = answers(finished("many"), BEST)
     table = page.locator("#confusion table").first
     assert "the 50 most frequent of" in table.locator("caption").inner_text()
     assert table.locator("tbody tr").count() == 50
@@ -194,12 +201,12 @@ def test_many_classes_make_a_list_of_confusions(visit: Visit, projects: dict[str
     inside = set(found.id[(found.label == true) & (predicted == other)].tolist())
     assert set(page.locator("#chosen-0 img").evaluate_all("all => all.map(i => i.alt)")) == inside
     assert page.locator("#classes tbody tr").count() == 1000
-    assert projects["many"].report.stat().st_size < 8e6
+    assert finished("many").report.stat().st_size < 8e6
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_phone_scrolls_down_only(visit: Visit, name: str) -> None:
-    page = visit(name, viewport=PHONE)
+def test_phone_scrolls_down_only(visit: Visit, finished: Finished, name: str) -> None:
+    page = visit(finished(name), viewport=PHONE)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     page.evaluate("document.querySelectorAll('[data-cell]').forEach(b => b.click())")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -235,8 +242,8 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(visit: Visit, scheme: str) -> None:
-    page = visit("some", color_scheme=scheme)
+def test_text_stands_out(visit: Visit, finished: Finished, scheme: str) -> None:
+    page = visit(finished("some"), color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     page.locator("table.matrix button").first.click()
     contrasts = page.evaluate(CONTRASTS)
@@ -244,11 +251,14 @@ def test_text_stands_out(visit: Visit, scheme: str) -> None:
     assert min(contrasts)[0] >= 4.5, min(contrasts)
 
 
-def test_dark_and_paper(visit: Visit) -> None:
+def test_dark_and_paper(visit: Visit, finished: Finished) -> None:
     def background(page: "playwright.Page") -> str:
         return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
-    light, dark = visit("some", color_scheme="light"), visit("some", color_scheme="dark", viewport=PAPER)
+    light, dark = (
+        visit(finished("some"), color_scheme="light"),
+        visit(finished("some"), color_scheme="dark", viewport=PAPER),
+    )
     assert background(light) != background(dark)
     dark.emulate_media(media="print")
     assert background(dark) == background(light)
@@ -258,8 +268,8 @@ def test_dark_and_paper(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_page_can_be_read_without_seeing_it(visit: Visit, name: str) -> None:
-    page = visit(name)
+def test_page_can_be_read_without_seeing_it(visit: Visit, finished: Finished, name: str) -> None:
+    page = visit(finished(name))
     levels = page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -281,20 +291,17 @@ def test_page_can_be_read_without_seeing_it(visit: Visit, name: str) -> None:
     assert set(links) <= set(ids)
 
 
-def test_points_say_which_method_they_are(visit: Visit) -> None:
-    page = visit("some")
+def test_points_say_which_method_they_are(visit: Visit, finished: Finished) -> None:
+    page = visit(finished("some"))
     hints = page.locator("#accuracy svg title").all_text_contents()
     assert any(re.match(rf"{BEST}: \d+\.\d % \[", hint) for hint in hints)
 
 
-def test_picture_that_is_gone_is_said_to_be(
-    visit: Visit, projects: dict[str, Project], tmp_path: Path
-) -> None:
-    copy = synthetic(tmp_path, 60, NAMES[:2])
-    shutil.rmtree(copy.dataset_root)
-    report(copy)
-    visit.projects = {**projects, "gone": copy}
-    page = visit("gone")
+def test_picture_that_is_gone_is_said_to_be(visit: Visit, tmp_path: Path) -> None:
+    project = synthetic(tmp_path, 60, NAMES[:2])
+    shutil.rmtree(project.dataset_root)
+    report(project)
+    page = visit(project)
     page.locator("table.matrix button").first.click()
     assert page.locator("#chosen-0 img").count() == 0
     assert page.locator("#chosen-0 .absent").count() > 0
