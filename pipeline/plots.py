@@ -18,7 +18,7 @@ HEAD, BASELINE, CONTROL = "#2f6fab", "#c2571a", "#7a7a7a"
 COLOURS = "Blue: heads. Orange: fine-tuned. Grey: controls without a network. Hollow: untrained weights."
 INK = "#808080"  # readable on white and on black
 LEAST_ERROR = 1e-3  # that has a colour of its own: 99.9 %
-WIDTH = 8.6  # inches: a page's column of text
+WIDTH = 6.8  # inches: a page's column of text
 mpl.rcParams["svg.hashsalt"] = "penultimate"  # the same picture is the same text
 mpl.rcParams["svg.fonttype"] = "none"
 

@@ -9,19 +9,16 @@ from pipeline.page.inline import inline
 from pipeline.page.section import Cell, Column, Picture, Section, Table, between, decimals, number, percent
 from pipeline.results import MARKS
 
-MAJORITY = "majority"  # out of the picture: its accuracy would press all others together
-
 
 def section(compared: Compared) -> Section:
     """Every method's metrics as a picture and a table."""
-    drawn = [line for line in compared.lines if line.method != MAJORITY] or list(compared.lines)
     content = {
-        "picture": _picture(drawn, compared.test_images),
+        "picture": _picture(compared.drawn, compared.test_images),
         "table": _table(compared.lines),
         "test_images": compared.test_images,
         "converged": all(line.converged for line in compared.lines),
         "seeded": any(line.seeds for line in compared.lines),
-        "majority": len(drawn) < len(compared.lines),
+        "majority": len(compared.drawn) < len(compared.lines),
     }
     return Section("accuracy", "Accuracy of all methods", content)
 

@@ -19,6 +19,8 @@ from pipeline.compare import Line, baseline_of, best_head, read_lines
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 
+MAJORITY = "majority"
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -57,6 +59,11 @@ class Compared:
     def best(self) -> Line | None:
         """The head that validation rows choose."""
         return best_head(self.lines)
+
+    @cached_property
+    def drawn(self) -> Sequence[Line]:
+        """All but the majority class, whose accuracy would press all others together in a picture."""
+        return [line for line in self.lines if line.method != MAJORITY] or self.lines
 
     @cached_property
     def looked_into(self) -> list[Line]:

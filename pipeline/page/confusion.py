@@ -28,21 +28,24 @@ Chosen = dict[str, list[tuple[int, float, float]]]  # "true-predicted" → (row,
 
 def section(compared: Compared, thumbnails: Thumbnails) -> Section:
     """Confusions of the methods that are looked into, and the pictures of their cells."""
-    methods, chosen = [], []
+    methods, chosen, wanted = [], [], 0
     lines = compared.looked_into
     for line in lines:
         found = compared.predictions(line.method)
         table = statistics.confusion(found.proba.argmax(axis=1), found.label, len(found.classes))
-        pairs = most_frequent(table)
-        cells = None if len(table) <= MATRIX_UP_TO else {(pair["truth"], pair["answer"]) for pair in pairs}
+        few = len(table) <= MATRIX_UP_TO
+        pairs = [] if few else most_frequent(table)
+        cells = None if few else {(pair["truth"], pair["answer"]) for pair in pairs}
         chosen.append(pictures(found, compared.test_rows, PICTURES // len(lines), cells))
+        counts = table if few else np.array([pair["count"] for pair in pairs])
+        wanted += int(np.minimum(counts, PER_CELL).sum())
         methods.append(
             {
                 "label": line.label,
                 "right": int(table.trace()),
-                "matrix": _matrix(table) if cells is None else None,
-                "pairs": pairs[:PAIRS_SHOWN] if cells is not None else None,
-                "confusions": len(np.argwhere(table)) - int((np.diag(table) > 0).sum()),
+                "matrix": _matrix(table) if few else None,
+                "pairs": pairs,
+                "confusions": np.count_nonzero(table) - np.count_nonzero(table.diagonal()),
             }
         )
     classes = compared.predictions(lines[0].method).classes.tolist()
@@ -51,7 +54,7 @@ def section(compared: Compared, thumbnails: Thumbnails) -> Section:
         "classes": classes,
         "test_images": compared.test_images,
         "per_cell": PER_CELL,
-        "shortened": sum(len(rows) for cells in chosen for rows in cells.values()) < _wanted(methods),
+        "shortened": sum(len(rows) for cells in chosen for rows in cells.values()) < wanted,
         "data": {"classes": classes, "methods": chosen, "paths": _shown(compared, chosen, thumbnails)},
     }
     return Section("confusion", "What is taken for what", content)
@@ -83,20 +86,6 @@ def _matrix(table: NDArray[np.int64]) -> list[list[tuple[int, int]]]:
         list(zip(counts, colours, strict=True))
         for counts, colours in zip(table.tolist(), levels.tolist(), strict=True)
     ]
-
-
-def _wanted(methods: list[dict[str, Any]]) -> int:
-    """How many pictures there would be without `PICTURES`."""
-    counts = [
-        count
-        for method in methods
-        for count in (
-            [pair["count"] for pair in method["pairs"]]
-            if method["pairs"] is not None
-            else [count for row in method["matrix"] for count, _ in row]
-        )
-    ]
-    return sum(min(count, PER_CELL) for count in counts)
 
 
 def pictures(

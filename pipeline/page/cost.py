@@ -8,30 +8,29 @@ from matplotlib.ticker import FuncFormatter
 
 from pipeline import plots
 from pipeline.compare import Line
-from pipeline.page.accuracy import MAJORITY
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import Cell, Column, Picture, Section, Table, duration, number, percent, whole
 
 LEAST_SECONDS = 0.01  # drawn: a logarithmic axis has no zero
+PAYS_OFF = Column(
+    "pays off after", words="trials, after which extraction and heads cost less than fine-tuning"
+)
 Price = Callable[[Line], float]
 
 
 def section(compared: Compared) -> Section:
     """Accuracy against time, and everything that was paid."""
-    lines = [line for line in compared.lines if line.method != MAJORITY] or list(compared.lines)
+    lines = compared.drawn
     ways: list[tuple[str, Price]] = [
         ("from the images, with all that was tried", lambda line: line.seconds + line.extraction_seconds),
         ("one more trial, features cached", lambda line: line.price["seconds_per_trial"]),
     ]
-    fronts = [
-        (title, [(lines[place], price(lines[place])) for place in front(lines, price)])
-        for title, price in ways
-    ]
+    fronts = [(title, [(lines[place], price) for place in front(lines, price)]) for title, price in ways]
     content = {
         "picture": _picture(lines, ways),
         "fronts": [
-            (title, [(line.method, duration(seconds), percent(line.top1)) for line, seconds in found])
+            (title, [(line.method, duration(price(line)), percent(line.top1)) for line, price in found])
             for title, found in fronts
         ],
         "table": _table(compared.lines, with_break_even=compared.baseline is not None),
@@ -53,8 +52,8 @@ def _picture(lines: Sequence[Line], ways: Sequence[tuple[str, Price]]) -> Pictur
     figure = Figure(figsize=(plots.WIDTH, 3.6), layout="constrained")
     panels = figure.subplots(1, len(ways), sharey=True)
     hints: dict[str, str] = {}
-    for number_, (axes, (title, price)) in enumerate(zip(panels, ways, strict=True)):
-        hints |= _draw(axes, lines, price, f"cost-{number_}")
+    for panel, (axes, (title, price)) in enumerate(zip(panels, ways, strict=True)):
+        hints |= _draw(axes, lines, price, f"cost-{panel}")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("seconds")
     panels[0].set_ylabel("test top-1 accuracy, %")
@@ -104,16 +103,7 @@ def _table(lines: Sequence[Line], *, with_break_even: bool) -> Table:
         Column("one more trial"),
         Column("images seen", words="by a network in training, all runs together"),
         Column("trained", words="parameters"),
-        *(
-            [
-                Column(
-                    "pays off after",
-                    words="trials, after which extraction and heads cost less than fine-tuning",
-                )
-            ]
-            if with_break_even
-            else []
-        ),
+        *([PAYS_OFF] if with_break_even else []),
         Column("device", number=False),
     ]
     rows = [_row(line, joules=joules, with_break_even=with_break_even) for line in lines]

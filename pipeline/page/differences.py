@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pipeline import plots
 from pipeline.compare import Line
-from pipeline.page.accuracy import MAJORITY
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import (
@@ -34,30 +33,26 @@ LEVELS = 8  # of colour, `h0` (none) … `h7` in the page's style
 def section(compared: Compared) -> Section | None:
     """Paired differences and agreement; None where neither is there."""
     lines = [line for line in compared.lines if line.difference is not None]
+    lines.sort(key=lambda line: -(line.difference or 0.0))
+    drawn = [line for line in lines if line in compared.drawn]
     agreement = _agreement(compared)
     if not lines and agreement is None:
         return None
     content = {
         "baseline": compared.baseline,
-        "picture": _picture(lines) if lines else None,
+        "picture": _picture(drawn) if drawn else None,
         "table": _table(lines, compared.baseline.method) if lines and compared.baseline else None,
         "agreement": agreement,
     }
     return Section("differences", "Differences between methods", content)
 
 
-def by_difference(lines: Sequence[Line]) -> list[Line]:
-    """Lines in the order of their differences in accuracy, the best first."""
-    return sorted(lines, key=lambda line: -(line.difference or 0.0))
-
-
 def _picture(lines: Sequence[Line]) -> Picture:
-    ordered = [line for line in by_difference(lines) if line.method != MAJORITY] or list(lines)
-    figure, panels = plots.by_method(ordered, panels=2)
+    figure, panels = plots.by_method(lines, panels=2)
     hints: dict[str, str] = {}
     for axes, name, scale in zip(panels, ("difference", "log_loss_difference"), (100, 1), strict=True):
         axes.axvline(0, color=plots.INK, linewidth=1)
-        for place, line in enumerate(ordered):
+        for place, line in enumerate(lines):
             hints |= _draw(axes, line, name, scale, place)
     panels[0].set_xlabel("top-1, points (right: better)")
     panels[1].set_xlabel("log-loss, nats (left: better)")
@@ -100,7 +95,7 @@ def _table(lines: Sequence[Line], baseline: str) -> Table:
             number(line.log_loss_difference, signed, _interval(line, "log_loss_difference")),
             number(line.log_loss_p_value, p_value),
         ]
-        for line in by_difference(lines)
+        for line in lines
     ]
     caption = f"Differences from {baseline}, 95 % intervals in brackets"
     return Table(caption, columns, rows, sorted_by=1, descending=True)
@@ -119,7 +114,7 @@ def _agreement(compared: Compared) -> dict[str, Any] | None:
     if not record:
         return None
     places = {name: place for place, name in enumerate(record["methods"])}
-    names = [line.method for line in compared.lines if line.method in places and line.method != MAJORITY]
+    names = [line.method for line in compared.drawn if line.method in places]
     if len(names) < 2:
         return None
     shown = names[:MOST_METHODS]

@@ -22,6 +22,7 @@ ATTRIBUTES = frozenset(
 SAFE_LINK = re.compile(r"#[\w.-]+|data:image/png;base64,[A-Za-z0-9+/=\s]+")
 INNER_REFERENCE = re.compile(r"url\(#([\w.-]+)\)")
 FAMILIES = re.compile(r"'DejaVu Sans'.*?sans-serif")  # matplotlib lists a dozen at every text
+LEAST, MOST = 0.55, 1.15  # of the size it was drawn for: between, the page's width decides
 FINE_DIGITS = re.compile(r"(\.\d\d)\d+")  # below a hundredth of a point
 
 
@@ -54,7 +55,8 @@ def inline(text: str, name: str, *, words: str, hints: Mapping[str, str] | None 
         _rename(element, name, used)
     width = float(root.attrib.pop("width", "0pt").removesuffix("pt")) * 4 / 3
     root.attrib.pop("height", None)
-    root.attrib |= {"role": "img", "aria-label": words, "style": f"max-width: {width:.0f}px"}
+    scale = f"min-width: {LEAST * width:.0f}px; max-width: {MOST * width:.0f}px"
+    root.attrib |= {"role": "img", "aria-label": words, "style": scale}
     # Markup: made of the elements and attributes listed above, all text escaped by the serialiser
     return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704
 

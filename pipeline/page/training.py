@@ -103,6 +103,6 @@ def _legend(figure: Figure) -> None:
     """One legend of all panels, below them."""
     lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
     figure.legend(
-        list(lines.values()), list(lines), loc="outside lower center", ncols=4, frameon=False,
-        fontsize=8, labelcolor=plots.INK,
+        list(lines.values()), list(lines), loc="outside lower center",
+        ncols=2 if len(lines) in (2, 4) else 3, frameon=False, fontsize=8, labelcolor=plots.INK,
     )  # fmt: skip

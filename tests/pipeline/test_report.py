@@ -71,6 +71,26 @@ def test_what_is_not_there_is_left_out(finished: Project) -> None:
     assert page.count("<h3>finetune.full") == 0
 
 
+@pytest.mark.parametrize(
+    "kept", [("majority",), ("finetune.full",), ("majority", "finetune.full"), ("pixels.knn",)]
+)
+def test_page_of_few_methods(finished: Project, kept: tuple[str, ...]) -> None:
+    record = json.loads(finished.comparison.read_text("utf-8"))
+    record["lines"] = [line for line in record["lines"] if line["method"] in kept]
+    if "finetune.full" not in kept:
+        for line in record["lines"]:
+            line.update(dict.fromkeys(DIFFERENCES))
+    del record["agreement"]
+    finished.comparison.write_text(json.dumps(record), "utf-8")
+    (finished.plots / "tuning.csv").write_text("method,normalisation,C,validation_top1\n", "utf-8")
+    for method in kept:
+        found = Predictions.read(finished.predictions / f"{BEST}.npz")
+        found.write(finished.predictions / f"{method}.npz")
+    page = page_of(finished)
+    assert all(f"<bdi>{method}</bdi>" in page for method in kept)
+    assert ("<h3>Differences from" in page) == (len(kept) == 3)
+
+
 def test_predictions_of_other_images_are_refused(finished: Project) -> None:
     path = finished.predictions / f"{BEST}.npz"
     found = Predictions.read(path)
