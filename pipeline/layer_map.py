@@ -65,13 +65,7 @@ def layer_map(project: Project) -> list[Cell]:
         Where a head has to be trained first, or no head uses a layer.
     """
     manifest = project.read_manifest()
-    heads = [head for head in project.settings.heads.named() if head != "majority"]
-    if not heads:
-        raise BadInput(
-            "heads: names none that uses a layer; add one to params.yaml, such as logreg: {C: [1]}"
-        )
-    layers = sorted(project.layers, key=depth)
-    cells = [cell for layer in layers for cell in _of_layer(project, heads, layer, manifest)]
+    cells = cells_of(project, manifest)
     path = project.artifacts / "layer-map.csv"
     with project.writing(path) as scratch:
         with written_aside(path.with_suffix(".svg"), scratch=scratch) as aside:
@@ -81,6 +75,17 @@ def layer_map(project: Project) -> list[Cell]:
     console.print(table(cells, scored_on(project, manifest)))
     console.print(f"Picture: {path.with_suffix('.svg')}", soft_wrap=True)
     return cells
+
+
+def cells_of(project: Project, manifest: Manifest) -> list[Cell]:
+    """Read the map's cells from what training tried (see `layer_map`)."""
+    heads = [head for head in project.settings.heads.named() if head != "majority"]
+    if not heads:
+        raise BadInput(
+            "heads: names none that uses a layer; add one to params.yaml, such as logreg: {C: [1]}"
+        )
+    layers = sorted(project.layers, key=depth)
+    return [cell for layer in layers for cell in _of_layer(project, heads, layer, manifest)]
 
 
 def depth(layer: Layer) -> tuple[int, bool, str]:

@@ -1,12 +1,12 @@
-"""Pictures of a comparison, as SVG text that stands in a page without any other file."""
+"""What pictures share: colours, and SVG text that stands in a page without any other file."""
 
 import io
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -15,87 +15,37 @@ from features.weights import UNTRAINED
 from pipeline.compare import BASELINES, Line
 
 HEAD, BASELINE, CONTROL = "#2f6fab", "#c2571a", "#7a7a7a"
+COLOURS = "Blue: heads. Orange: fine-tuned. Grey: controls without a network. Hollow: untrained weights."
 INK = "#808080"  # readable on white and on black
-NUMBERS_UP_TO = 20  # classes: above, a confusion matrix's cells are too small for numbers
-LABELS_UP_TO = 40
 LEAST_ERROR = 1e-3  # that has a colour of its own: 99.9 %
+WIDTH = 6.8  # inches: a page's column of text
 mpl.rcParams["svg.hashsalt"] = "penultimate"  # the same picture is the same text
 mpl.rcParams["svg.fonttype"] = "none"
 
 
-def accuracies(lines: Sequence[Line]) -> str:
-    """Draw every method's top-1 accuracy with its interval, best on top.
-
-    The majority class stays out: its accuracy would press all others together.
-    """
-    ordered = sorted((line for line in lines if line.method != "majority"), key=lambda line: line.top1)
-    figure = Figure(figsize=(11, 0.8 + 0.3 * len(ordered)), layout="constrained")
-    axes = figure.add_subplot()
-    for height, line in enumerate(ordered):
-        control = line.weights == "none"
-        colour = BASELINE if line.method.startswith(BASELINES) else CONTROL if control else HEAD
-        hollow = line.weights in UNTRAINED
-        axes.plot([100 * line.low, 100 * line.high], [height, height], color=colour, linewidth=2)
-        axes.plot(100 * line.top1, height, "o", color=colour, markerfacecolor="none" if hollow else colour)
-    axes.set_yticks(range(len(ordered)), [line.label for line in ordered])
-    axes.set_xlabel("test top-1 accuracy, %, with 95 % interval")
-    axes.grid(axis="x", alpha=0.3)
-    return svg(figure)
+def colour_of(line: Line) -> str:
+    """The colour of a method: fine-tuned, a head, or a control without a network."""
+    if line.method.startswith(BASELINES):
+        return BASELINE
+    return CONTROL if line.weights == "none" else HEAD
 
 
-def regularisation(tried: Sequence[Mapping[str, str]]) -> str:
-    """Draw validation accuracy against C, a panel for each layer; rows of `plot_tables.TUNING`.
-
-    Blue and orange are heads, full and dashed lines normalisations.
-    """
-    layers = list(dict.fromkeys(row["method"].rpartition(".")[0] for row in tried))
-    heads = list(dict.fromkeys(row["method"].rpartition(".")[2] for row in tried))
-    kinds = list(dict.fromkeys(row["normalisation"] for row in tried))
-    figure = Figure(figsize=(11, 3.2 * -(-len(layers) // 3)), layout="constrained")
-    panels = figure.subplots(-(-len(layers) // 3), min(len(layers), 3), sharey=True, squeeze=False)
-    for axes, layer in zip(panels.flat, layers, strict=False):
-        for head, kind in product(heads, kinds):
-            points = sorted(
-                (float(row["C"]), 100 * float(row["validation_top1"]))
-                for row in tried
-                if row["method"] == f"{layer}.{head}" and row["normalisation"] == kind
-            )
-            if points:
-                colour, style = (HEAD, BASELINE)[heads.index(head) % 2], ("-", "--", ":")[kinds.index(kind)]
-                axes.plot(
-                    *zip(*points, strict=True), style, color=colour, linewidth=1.5, label=f"{head}, {kind}"
-                )
-        axes.set_title(layer)
-        axes.set_xscale("log")
-        axes.set_xlabel("C")
-        axes.grid(alpha=0.3)
-    for axes in list(panels.flat)[len(layers) :]:
-        axes.remove()
-    panels[0, 0].set_ylabel("validation top-1 accuracy, %")
-    legend = panels[0, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
-    legend.set_zorder(0)
-    return svg(figure)
+def point(axes: Axes, x: float, y: float, line: Line, gid: str) -> None:
+    """Draw a method as a point, hollow where its layer has untrained weights; `gid` names it in the SVG."""
+    colour = colour_of(line)
+    filling = "none" if line.weights in UNTRAINED else colour
+    axes.plot(x, y, "o", color=colour, markerfacecolor=filling, markersize=5.5, gid=gid)
 
 
-def confusion(table: NDArray[Any], classes: Sequence[str]) -> str:
-    """Draw counts (true, predicted), coloured by the share of the true class."""
-    n = len(classes)
-    side = min(9.0, 2.5 + 0.45 * n)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot()
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if n <= NUMBERS_UP_TO:
-        for row, column in zip(*np.nonzero(table), strict=True):
-            dark = shares[row, column] > 0.5
-            axes.text(column, row, str(table[row, column]), ha="center", va="center",
-                      color="white" if dark else "black", fontsize=8)  # fmt: skip
-    if n <= LABELS_UP_TO:
-        axes.set_xticks(range(n), [_escaped(name) for name in classes], rotation=90)
-        axes.set_yticks(range(n), [_escaped(name) for name in classes])
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    return svg(figure)
+def by_method(lines: Sequence[Line], panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """Start a figure with a row per method, named on the left, the first on top."""
+    figure = Figure(figsize=(WIDTH, 0.75 + 0.25 * len(lines)), layout="constrained")
+    axes = list(np.atleast_1d(figure.subplots(1, panels, sharey=True)))
+    axes[0].set_yticks(range(len(lines)), [line.label for line in lines])
+    axes[0].set_ylim(len(lines) - 0.4, -0.6)
+    for each in axes:
+        each.grid(axis="x", alpha=0.3)
+    return figure, axes
 
 
 def heat_map(
@@ -131,15 +81,10 @@ def heat_map(
     return figure
 
 
-def _escaped(name: str) -> str:
-    """A class name as plain text: a dollar sign would start a formula."""
-    return name.replace("$", r"\$")
-
-
 def svg(figure: Figure) -> str:
     """A figure as SVG text, in an ink that can be read on white and on black."""
     for axes in figure.axes:
-        axes.tick_params(colors=INK)
+        axes.tick_params(colors=INK, which="both")
         for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
             label.set_color(INK)
         for spine in axes.spines.values():

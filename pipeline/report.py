@@ -1,118 +1,127 @@
 """The page people look at: `report/index.html`, one file that needs nothing else.
 
-python cli.py report
+    python cli.py report
+
+At most about 8 MB, whatever the number of images and classes: long tables, matrices and pictures are
+shortened, and say so. The same comparison makes the same bytes.
 """
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from features.errors import BadInput
 from features.files import written_aside
-from pipeline import budget, plots
+from pipeline import budget
 from pipeline.advice.hindsight import judge
 from pipeline.advice.results import judgement
 from pipeline.advice.scenario import named
-from pipeline.compare import Line, baseline_of, best_head, confusion_of, read_lines
-from pipeline.plot_tables import read_tuning
+from pipeline.inspection.inspect import inspection
+from pipeline.inspection.thumbnails import Thumbnails
+from pipeline.page import (
+    accuracy,
+    confusion,
+    cost,
+    differences,
+    per_class,
+    provenance,
+    reliability,
+    studies,
+    training,
+)
+from pipeline.page.compared import Compared
+from pipeline.page.section import Section
 from pipeline.project import Project, read_json
-from pipeline.results import at_equal_budget, cells
+from pipeline.results import at_equal_budget
 from pipeline.verdict import verdict
 
 PROBLEMS_SHOWN = 200
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An SVG, its title, and what it shows in words."""
-
-    title: str
-    words: str
-    svg: Markup
-
-
 def report(project: Project) -> None:
     """Write the report of the last comparison; BadInput where `compare` has to run first."""
-    lines, test_images = read_lines(project)
-    lines = sorted(lines, key=lambda line: -line.top1)
-    for needed, command in ((project.dataset_record, "prepare"), (project.extract_record, "extract")):
-        if not needed.exists():
-            raise BadInput(f"there is no {needed}; run `python cli.py {command}` first")
-    baseline = baseline_of(lines)
-    environment = Environment(
-        loader=PackageLoader("pipeline"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    problems = _problems(project)
-    page = environment.get_template("report.html").render(
-        verdict=verdict(lines, test_images),
-        lines=lines,
-        cells={line.method: cells(line, with_difference=baseline is not None) for line in lines},
-        baseline=baseline,
-        advice=_advice(project, lines, test_images),
-        budget=at_equal_budget(budget.read(project)),
-        test_images=test_images,
-        pictures=_pictures(project),
-        dataset=read_json(project.dataset_record),
-        weights=read_json(project.weights_folder / "provenance.json"),
-        extraction=read_json(project.extract_record),
-        problems=problems[:PROBLEMS_SHOWN],
-        problem_count=len(problems),
+    compared = Compared.read(project)
+    thumbnails = Thumbnails(project, compared.manifest)
+    sections = _sections(compared, thumbnails)  # which ask for pictures
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            about=_about(compared),
+            verdict=verdict(compared.lines, compared.test_images),
+            sections=sections,
+            thumbnails=thumbnails.used,
+        )
     )
     with written_aside(project.report) as aside:
         aside.write_text(page, "utf-8")
 
 
-def _advice(project: Project, lines: Sequence[Line], test_images: int) -> list[str]:
-    """What `advise` said of these images, and whether it was right; nothing where it was not asked."""
-    path, images = project.artifacts / "advice.json", read_json(project.dataset_record)["manifest"]
-    if not path.exists() or (advice := read_json(path))["manifest"] != images:
-        return []
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("pipeline"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _about(compared: Compared) -> dict[str, Any]:
+    return {
+        "name": compared.project.settings.dataset.name,
+        "classes": len(compared.manifest.classes),
+        "images": len(compared.manifest),
+        "test_images": compared.test_images,
+    }
+
+
+def _sections(compared: Compared, thumbnails: Thumbnails) -> list[Section]:
+    """All that there is something to say in, in the page's order."""
+    found = inspection(compared.project, compared.lines, thumbnails)
+    every = [
+        accuracy.section(compared),
+        cost.section(compared),
+        differences.section(compared),
+        confusion.section(compared, thumbnails),
+        per_class.section(compared),
+        reliability.section(compared),
+        training.section(compared),
+        studies.section(compared),
+        Section("inspection", "What the features show of the images", found) if found else None,
+        _advice(compared),
+        _equal_budget(compared.project),
+        _problems(compared.project),
+        provenance.section(compared),
+    ]
+    return [section for section in every if section]
+
+
+def _advice(compared: Compared) -> Section | None:
+    """What `advise` said of these images, and whether it was right; None where it was not asked."""
+    path = compared.project.artifacts / "advice.json"
+    if not path.exists() or (advice := read_json(path))["manifest"] != compared.manifest.digest:
+        return None
     found, method = named(**advice["scenario"]), advice["advised"]["method"]
-    return [
+    hindsight = judge(
+        compared.project, compared.lines, compared.test_images, advised=method, large=found.large
+    )
+    sentences = [
         f"From the features alone: {found.name}. The classic rule says: {found.says}. Advised was {method}.",
-        *judgement(judge(project, lines, test_images, advised=method, large=found.large)),
+        *judgement(hindsight),
     ]
+    return Section("advice", "Was the advice right?", sentences)
 
 
-def _pictures(project: Project) -> list[Picture]:
-    lines, test_images = read_lines(project)
-    # Markup: matplotlib escapes the names it draws
-    found = [
-        Picture(
-            "Accuracy of all methods",
-            f"Top-1 accuracy on {test_images} test images with 95 % intervals. "
-            "Orange: fine-tuned. Hollow: a layer with untrained weights. Grey: controls without a network; "
-            "the majority class is left out.",
-            Markup(plots.accuracies(lines)),  # noqa: S704
-        )
-    ]
-    if tried := read_tuning(project):
-        found.append(
-            Picture(
-                "Accuracy against C",
-                "What was tried of the linear heads, on validation rows: C is the inverse strength of the "
-                "penalty. A best value at the edge of its grid has extended the grid.",
-                Markup(plots.regularisation(tried)),  # noqa: S704
-            )
-        )
-    for line in (best_head(lines), baseline_of(lines)):
-        if line:
-            table, classes = confusion_of(project, line.method)
-            right, total = int(table.trace()), int(table.sum())
-            found.append(
-                Picture(
-                    f"Confusion: {line.label}",
-                    f"Test images by true and predicted class; {right} of {total} are right.",
-                    Markup(plots.confusion(table, classes)),  # noqa: S704
-                )
-            )
-    return found
+def _equal_budget(project: Project) -> Section | None:
+    """What the baselines reach at the price of the best head; None without either."""
+    sentences = at_equal_budget(budget.read(project))
+    return Section("budget", "At the price of the best head", sentences) if sentences else None
 
 
-def _problems(project: Project) -> list[dict[str, Any]]:
+def _problems(project: Project) -> Section:
+    """What was found wrong with the images."""
     with project.problems.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    content = {"rows": rows[:PROBLEMS_SHOWN], "count": len(rows)}
+    return Section("problems", "Problems found in the images", content)

@@ -1,0 +1,1 @@
+"""What the cached features show of the images themselves: for the report."""

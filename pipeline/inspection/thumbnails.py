@@ -1,0 +1,83 @@
+"""Small pictures of the images, as text that a page can hold.
+
+thumbnails = Thumbnails(project, manifest)
+thumbnails.uri(17)      # "data:image/webp;base64,…", or None
+"""
+
+import base64
+import io
+from functools import cached_property
+
+from PIL import Image
+
+from features.errors import BadInput
+from features.images import ImageSource
+from features.manifest import Manifest
+from pipeline.datasets import source
+from pipeline.project import Project
+
+SIDE = 64  # pixels of the longer side
+QUALITY = 70  # of the WebP, a third smaller than a JPEG
+LIMIT = 1500  # pictures of one page: about 2 MB of text
+MEGAPIXELS = 400  # of files decoded for one page: 2 s of a core for JPEG, some 10 s for PNG
+
+EXTENSION = "data:image/webp;base64,"
+
+
+class Thumbnails:
+    """Pictures by row of the manifest; each image is read once, and the same ones give the same text.
+
+    Attributes
+    ----------
+    used : dict of int to str
+        All that were asked for and could be had, by row.
+    """
+
+    def __init__(self, project: Project, manifest: Manifest) -> None:
+        self.project = project
+        self.manifest = manifest
+        self.used: dict[int, str] = {}
+        self._unreadable: set[int] = set()
+        self._decoded = 0  # pixels
+
+    @property
+    def missing(self) -> int:
+        """How many of the images asked for cannot be read any more, or are others by now."""
+        return len(self._unreadable)
+
+    @property
+    def full(self) -> bool:
+        """Whether the page has as many as it may: no further one is made."""
+        return len(self.used) >= LIMIT or self._decoded >= MEGAPIXELS * 1_000_000
+
+    def uri(self, row: int) -> str | None:
+        """Return one image as a data URI; None where it cannot be read, or the page is full."""
+        row = int(row)
+        if row in self.used or row in self._unreadable or self.full:
+            return self.used.get(row)
+        try:
+            self.used[row] = EXTENSION + base64.b64encode(_webp(self._image(row))).decode()
+        except (BadInput, OSError):
+            self._unreadable.add(row)
+        return self.used.get(row)
+
+    def _image(self, row: int) -> Image.Image:
+        image = self.manifest.rows[row]
+        self._decoded += image.width * image.height
+        return self._source.image(image.path, image.sha256)
+
+    @cached_property
+    def _source(self) -> ImageSource:
+        return source(self.project.settings.dataset.name, self.project.dataset_root)
+
+
+def _webp(image: Image.Image) -> bytes:
+    """Reduce or, by a whole number, enlarge an image, and encode it."""
+    longer = max(image.size)
+    if longer > SIDE:
+        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    else:  # pixels as they are, not smeared
+        image = image.resize([side * (SIDE // longer) for side in image.size], Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=QUALITY, method=2)
+    return file.getvalue()
