@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from features.images import ImageFolder, ImageSource
+from features.images import ImageArrays, ImageFolder
 from features.network import Size
 from pipeline.datasets import arrays, cifar, folder, mnist, table
 from pipeline.datasets.base import Found, Listing, Problem
@@ -61,6 +61,6 @@ def listing(name: str, root: Path, *, csv: str = "", download: bool = False) -> 
     return table.listing(root, csv) if name == "csv" else folder.listing(root)
 
 
-def source(name: str, root: Path) -> ImageSource:
+def source(name: str, root: Path) -> ImageFolder | ImageArrays:
     """Where the images of a manifest are read from; never downloads (see `listing`)."""
     return arrays.source(ARRAYS[name](root, False)) if name in ARRAYS else ImageFolder(root)
