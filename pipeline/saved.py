@@ -120,7 +120,7 @@ def _folder(name: str, folders: Mapping[str, Path]) -> Path:
 
 def _members(project: Project) -> list[str]:
     """Names of the heads that the last comparison's ensemble is the mean of."""
-    members = read_json(project.comparison)["ensemble"] if project.comparison.exists() else []
+    members = read_json(project.comparison).get("ensemble") if project.comparison.exists() else []
     if not members:
         raise BadInput("there is no ensemble; `python cli.py compare` makes one, of two layers or more")
     return list(members)
@@ -155,9 +155,8 @@ class Frozen:
         )
         computed = [layer for layer in dict.fromkeys(self.layers) if layer.steps]
         compiled = project.cache_root / "compiled"
-        self.engine = (
-            create(self.choice, computed, self.opened, self.preprocessing, compiled) if computed else None
-        )
+        network = (self.choice, computed, self.opened, self.preprocessing, compiled)
+        self.engine = create(*network, light=True) if computed else None
 
     def fingerprint(self, layer: Layer, choice: Choice) -> str:
         """What a store of this layer would bear with these settings and this engine."""

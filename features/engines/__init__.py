@@ -160,12 +160,17 @@ def create(
     weights: Weights,
     preprocessing: Preprocessing,
     compiled: Path | None = None,
+    *,
+    light: bool = False,
 ) -> Engine:
-    """Load the chosen engine with the tensors that the layers need; `compiled` keeps compiled kernels."""
+    """Load the chosen engine with the tensors that the layers need; `compiled` keeps compiled kernels.
+
+    A `light` one may give other last bits than the blocks in the cache have, and may be there sooner.
+    """
     if choice.name == "winograd":
         from features.engines.winograd import WinogradEngine  # noqa: PLC0415 - may not be installed
 
-        return WinogradEngine(layers, weights, preprocessing)
+        return WinogradEngine(layers, weights, preprocessing, light=light)
     if choice.device.startswith("cuda"):
         from features.engines.cuda import CudaEngine  # noqa: PLC0415 - slow to import
 

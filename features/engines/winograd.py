@@ -1,8 +1,4 @@
-"""The CPU engine: Winograd convolutions on all cores, then the dense layers as batched torch products.
-
-Torch is imported where a layer needs it, dense or averaged: its import takes longer than the
-network does for an image.
-"""
+"""The CPU engine: Winograd convolutions on all cores, then the dense layers as batched torch products."""
 
 import os
 import sys
@@ -10,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from threading import Thread, local
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -21,6 +16,7 @@ from features.cores import cores
 from features.engines import Rows, child
 from features.engines import convolution as kernels
 from features.engines.convolution import Plane
+from features.engines.light import DenseProducts
 from features.engines.simd import ROWS
 from features.images import Preprocessing
 from features.network import Layer, Size, Step
@@ -59,19 +55,27 @@ class WinogradEngine:
 
     batch = 64  # the dense layers' weights, half a gigabyte, are read once for all of them
 
-    def __init__(self, layers: Sequence[Layer], weights: Weights, preprocessing: Preprocessing) -> None:
-        self.layers = tuple(layers)
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        weights: Weights,
+        preprocessing: Preprocessing,
+        *,
+        light: bool = False,
+    ) -> None:
+        """See `Engine`; a `light` one does without torch (see `features.engines.light`)."""
+        self.layers, self.light = tuple(layers), light
         self.together = max(1, PLANE_BYTES // (64 * 4 * preprocessing.size[0] * preprocessing.size[1]))
         path = max((layer.steps for layer in layers), key=len)
         dense = [step for step in path if step.kind == "dense"]
-        if dense:  # torch's import takes as long as reading and arranging the weights: both at once
-            Thread(target=import_module, args=("features.engines.dense",), daemon=True).start()
         tensors = weights.tensors(path)
         mean, std = (np.array(values, np.float32)[:, None] for values in weights.normalisation)
         table = (np.arange(256, dtype=np.float32) - mean) / std
         self.operations = list(_operations(path, tensors, table, preprocessing.size, layers))
         self.dense: Callable[[Sequence[Array]], Rows] | None = None
-        if dense:
+        if dense and light:
+            self.dense = DenseProducts(dense, tensors, layers, self.operations[-1].shape[:2])
+        elif dense:
             from features.engines.dense import DenseLayers  # noqa: PLC0415 - torch
 
             self.dense = DenseLayers(dense, tensors, layers, self.operations[-1].shape[:2], self.batch)
@@ -119,11 +123,14 @@ class WinogradEngine:
         list(self.pool.map(work, range(self.threads)))
 
     def _tapped(self, name: str, activation: Array) -> Rows:
-        return {layer.name: _pooled(activation, layer) for layer in self.layers if name == child(layer)}
+        tapped = [layer for layer in self.layers if name == child(layer)]
+        return {layer.name: _pooled(activation, layer, self.light) for layer in tapped}
 
 
-def _pooled(activation: Array, layer: Layer) -> Array:
+def _pooled(activation: Array, layer: Layer, light: bool) -> Array:
     """Pool or flatten (n, C, H, W), a part of a plane, to (n, width) in channel-major order."""
+    if layer.pooling == "avg" and light:
+        return np.asarray(activation.mean(axis=(2, 3)))
     if layer.pooling == "avg":
         from features.engines.dense import averaged  # noqa: PLC0415 - torch, whose rounding stores have
 

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -14,24 +16,34 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from scipy.spatial.distance import cdist
+from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler, normalize
 
 from cli import main
+from features.engines import TOLERANCE, Choice, create
 from features.errors import BadInput
+from features.images import Preprocessing
+from features.network import Size, parse_layer
 from features.store import FeatureStore
+from features.weights import Weights
+from pipeline.applied import open_head
+from pipeline.classifier import Classifier
 from pipeline.compare import best_head, read_lines
 from pipeline.datasets import source
 from pipeline.extraction import extract
+from pipeline.heads import HEADS
+from pipeline.heads.normalisation import Normalisation
 from pipeline.predict import Predictor
 from pipeline.predictions import Predictions
-from pipeline.project import Project
+from pipeline.project import Project, read_json
 from pipeline.saved import trained
 from pipeline.train import train
-from tests.conftest import QUICK, Cli, make_project, ready
+from tests.conftest import QUICK, REPOSITORY, Cli, make_project, ready
 from tests.pipeline.conftest import NASTY
+from tests.pipeline.test_heads import GRIDS
 
 HEAD = "pool5.logreg"
-CLOSE = 1e-6  # the files hold float32
+CLOSE = 1e-5  # float32 products, added up in another order
 
 
 def images_of(project: Project) -> list[Path]:
@@ -92,6 +104,58 @@ def test_arrays_of_a_set_that_comes_as_arrays_are_resized_directly(
     predictor = Predictor(project, "conv2_1:max.logreg")
     for given in (arrays, grey, [Image.fromarray(array) for array in arrays]):
         np.testing.assert_allclose(predictor.predict_proba(given), expected.proba, atol=CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["none", "l2", "standard"])
+@pytest.mark.parametrize("name", ["logreg", "linear-svm", "mlp", "majority", "rbf-svm", "knn"])
+def test_a_saved_head_applied_is_the_estimator(tmp_path: Path, name: str, kind: str) -> None:
+    X, y = load_digits(n_class=3, return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    head = next(head for _, head in HEADS[name].path(X[:150], y[:150], GRIDS[name]))
+    classifier = Classifier(Normalisation(kind).fit(X), head, 0.7, tuple("abc"))
+    classifier.save(tmp_path, {})
+    applied = open_head(tmp_path)
+    X[200] = 0  # of length zero
+    for rows in (X[180:220], X[180:220].reshape(10, 4, 64)):  # and in four views
+        np.testing.assert_allclose(applied.predict_proba(rows), classifier.predict_proba(rows), atol=1e-6)
+        np.testing.assert_allclose(applied.normalisation(rows), classifier.normalisation(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(32, 64), (224, 224), (256, 288)])  # fewer than 7 × 7, as many, more
+def test_an_engine_without_torch_is_the_engine_within_its_tolerance(vgg11_weights: Path, size: Size) -> None:
+    weights, choice = Weights.open(vgg11_weights), Choice("winograd", "cpu", "fp32", "")
+    layers = [
+        parse_layer(name, "vgg11") for name in ("conv3_1:pre:avg", "pool5:max", "pool5", "fc6:pre", "fc7")
+    ]
+    preprocessing = Preprocessing(size, True, *weights.normalisation)
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    expected = create(choice, layers, weights, preprocessing).run(images)
+    found = create(choice, layers, weights, preprocessing, light=True).run(images)
+    for layer in layers:
+        largest = float(np.abs(expected[layer.name]).max())
+        np.testing.assert_allclose(
+            found[layer.name], expected[layer.name], atol=TOLERANCE["winograd-fp32"] * largest
+        )
+
+
+def test_one_image_needs_neither_torch_nor_scikit_learn(finished: Project) -> None:
+    code = """
+import sys
+from pipeline.predict import Predictor
+Predictor(sys.argv[1], "pool5.logreg").predict([sys.argv[2]])
+print([name for name in ("torch", "sklearn") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, finished.root, images_of(finished)[0]],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_damaged_head_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text('{"schema": 1, "head": "logreg"}')
+    with pytest.raises(BadInput, match="holds no saved head"):
+        open_head(tmp_path)
 
 
 def test_the_method_that_validation_rows_choose_is_the_default(finished: Project) -> None:
@@ -182,7 +246,7 @@ def test_neighbours_are_the_nearest_train_images_in_the_heads_own_features(finis
     store = FeatureStore("pool5", finished.root).fit()
     train_rows, test_rows = store.where("train"), store.where("test")
     X, T = store.rows(train_rows), store.rows(test_rows)
-    kind = predictor.method.heads[0].normalisation.kind  # type: ignore[attr-defined]
+    kind = read_json(trained(finished)[HEAD] / "card.json")["normalisation"]
     if kind == "standard":
         scaler = StandardScaler().fit(X)
         X, T = scaler.transform(X), scaler.transform(T)
