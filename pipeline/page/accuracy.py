@@ -7,7 +7,7 @@ from pipeline.compare import Line
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import Cell, Column, Picture, Section, Table, between, decimals, number, percent
-from pipeline.results import MARKS
+from pipeline.terminal import MARKS
 
 
 def section(compared: Compared) -> Section:
