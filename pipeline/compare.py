@@ -305,14 +305,19 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_lines(project: Project) -> tuple[list[Line], int]:
-    """Read the last comparison: its lines, and the number of test images."""
+    """Read the last comparison: its lines, and the number of test images.
+
+    Raises
+    ------
+    BadInput
+        Where there is none, or another version wrote it.
+    """
     if not project.comparison.exists():
         raise BadInput(f"there is no {project.comparison}; run `python cli.py compare` first")
     content = read_json(project.comparison)
-    return [Line(**line) for line in content["lines"]], int(content["test_images"])
-
-
-def confusion_of(project: Project, method: str) -> tuple[np.ndarray[Any, Any], list[str]]:
-    """Counts (true, predicted) of one method, and the classes' names."""
-    p = Predictions.read(project.predictions / f"{method.replace(':', '-')}.npz")
-    return statistics.confusion(p.proba.argmax(axis=1), p.label, len(p.classes)), p.classes.tolist()
+    try:
+        return [Line(**line) for line in content["lines"]], int(content["test_images"])
+    except (KeyError, TypeError) as error:
+        raise BadInput(
+            f"{project.comparison} was written by another version ({error}); run `python cli.py compare` again"
+        ) from error

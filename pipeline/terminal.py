@@ -18,5 +18,8 @@ def plain_console() -> Console:
 
 def print_whole(console: Console, table: Table) -> None:
     """Print a table in its full width: rich would cut cells, "UNTRAINED" among them, to make it fit."""
+    before = console.width
     wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    console.print(table, width=max(wanted, console.width), crop=False, no_wrap=True, overflow="ignore")
+    console.width = max(wanted, before)
+    console.print(table)
+    console.width = before
