@@ -24,7 +24,6 @@ from pipeline import plot_tables, statistics
 from pipeline.bootstrap import Bootstrapped, bootstrap
 from pipeline.budget import equal_budget
 from pipeline.methods import ENSEMBLE, Method, methods_of
-from pipeline.predictions import Predictions
 from pipeline.price import Price, price_of
 from pipeline.project import Project, read_json
 from pipeline.statistics import Interval
@@ -319,5 +318,5 @@ def read_lines(project: Project) -> tuple[list[Line], int]:
         return [Line(**line) for line in content["lines"]], int(content["test_images"])
     except (KeyError, TypeError) as error:
         raise BadInput(
-            f"{project.comparison} was written by another version ({error}); run `python cli.py compare` again"
+            f"{project.comparison} is of another version ({error}); run `python cli.py compare` again"
         ) from error

@@ -97,7 +97,7 @@ def _spanned(places: Array) -> NDArray[np.int64]:
 def _umap(unit: Array, start: Array) -> Array | None:
     """Lay out with UMAP from the principal components; None where it is not installed."""
     try:
-        import umap  # noqa: PLC0415 - optional, and seconds to import
+        from umap import UMAP  # noqa: PLC0415 - optional, and seconds to import
     except ImportError:
         return None
     k = UMAP_NEIGHBOURS - 1
@@ -108,7 +108,7 @@ def _umap(unit: Array, start: Array) -> Array | None:
     distances = np.concatenate([np.zeros_like(distance[:, :1]), distance], axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no new points can be added, and that a seed means one thread
-        model = umap.UMAP(
+        model = UMAP(
             n_neighbors=UMAP_NEIGHBOURS,
             n_epochs=EPOCHS,
             init=10 * start / np.abs(start).max(),
