@@ -28,7 +28,7 @@ from features.immutable import sealed
 from features.manifest import SPLITS, Manifest, Row, write_csv
 from features.publish import publish
 from pipeline import plot_tables, statistics
-from pipeline.compare import DIFFERENCES, Line
+from pipeline.lines import DIFFERENCES, Line
 from pipeline.params import load
 from pipeline.predictions import Predictions
 from pipeline.price import Price

@@ -25,7 +25,7 @@ from pipeline.advice.hindsight import Hindsight
 from pipeline.advice.results import show
 from pipeline.advice.scenario import FULL, LARGE, SCRATCH, Scenario
 from pipeline.advice.ways import Way
-from pipeline.compare import Line
+from pipeline.lines import Line
 from pipeline.project import Project
 
 DECIMALS = 4  # of what is written: far below any sampling error here, and above rounding

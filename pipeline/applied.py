@@ -88,14 +88,13 @@ def _normalisation(kind: str, arrays: Arrays) -> Callable[[Any], Any]:
     if kind == "standard":
         mean, scale = arrays["normalisation.mean"], arrays["normalisation.scale"]
         return lambda X: (X - mean) / scale
-    if kind == "l2":
+    return to_unit_length if kind == "l2" else lambda X: X
 
-        def to_unit_length(X: NDArray[np.float32]) -> NDArray[np.float32]:
-            lengths = np.sqrt(np.einsum("...i,...i->...", X, X))[..., None]
-            return np.asarray(X / np.where(lengths > 0, lengths, 1))
 
-        return to_unit_length
-    return lambda X: X
+def to_unit_length(X: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows (…, d) at length 1; a row of zeros stays one."""
+    lengths = np.sqrt(np.einsum("...i,...i->...", X, X))[..., None]
+    return np.asarray(X / np.where(lengths > 0, lengths, 1))
 
 
 def _linear(a: Arrays) -> Callable[[Any], Any]:

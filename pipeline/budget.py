@@ -8,13 +8,10 @@ validation rows alone: no test row is looked at for it.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pipeline import finetune
+from pipeline.lines import Line
 from pipeline.project import Project, read_json
-
-if TYPE_CHECKING:
-    from pipeline.compare import Line
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class EqualBudget:
         return f"finetune.{self.mode}: {100 * self.validation_top1:.1f} % ({reached}); {tuned}"
 
 
-def equal_budget(project: Project, head: "Line | None") -> list[EqualBudget]:
+def equal_budget(project: Project, head: Line | None) -> list[EqualBudget]:
     """Every baseline at the price of the best head; none where there is no head."""
     if head is None or head.validation_top1 is None:
         return []

@@ -17,12 +17,11 @@ from safetensors.numpy import load_file
 
 from features.errors import BadInput
 from features.files import save_tensors
+from pipeline.applied import SCHEMA
 from pipeline.calibration import calibrated
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head
 from pipeline.heads.normalisation import Normalisation
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ for the report), `artifacts/per_class.csv`, `artifacts/predictions/<method>.npz`
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,87 +19,17 @@ import numpy as np
 from features.errors import BadInput
 from features.files import written_aside
 from features.manifest import write_csv
-from features.weights import marked
 from pipeline import plot_tables, statistics
 from pipeline.bootstrap import Bootstrapped, bootstrap
 from pipeline.budget import equal_budget
-from pipeline.methods import ENSEMBLE, Method, methods_of
-from pipeline.price import Price, price_of
+from pipeline.lines import BASELINES, DIFFERENCES, ENSEMBLE, Line, baseline_of, best_head
+from pipeline.methods import Method, methods_of
+from pipeline.price import price_of
 from pipeline.project import Project, read_json
-from pipeline.statistics import Interval
 from pipeline.train import in_words
 
-BASELINES = "finetune."  # how the names of fine-tuned methods begin
 DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
 PER_CLASS = ("method", "class", "images", "precision", "recall", "f1")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the comparison; differences are from the baseline, None where there is none.
-
-    Attributes
-    ----------
-    low, high : float
-        Of top-1: Wilson's interval.
-    intervals : dict of [low, high]
-        By stratified bootstrap, of `top1` (a cross-check), `macro_f1`, `log_loss`, `brier` and
-        `calibration_error` (whose spread is no interval that covers: see `pipeline.bootstrap`).
-    p_value : float or None
-        McNemar's, of top-1; `log_loss_p_value` by permutation. Both corrected by Holm.
-    better, worse : int or None
-        Test images that only this method, only the baseline, is right about.
-    seed_top1 : list of float
-        Test top-1 from each random start, the method's own first; empty where there is a single one.
-    seconds : float
-        What the method cost beyond extraction: tuning, or fine-tuning.
-    extraction_seconds : float
-        What computing its features cost, when they were computed.
-    images_seen : int
-        By a network in training, all runs together; 0 for a head.
-    """
-
-    method: str
-    weights: str
-    validation_top1: float | None
-    validation_log_loss: float | None
-    top1: float
-    low: float
-    high: float
-    macro_f1: float
-    log_loss: float
-    brier: float
-    calibration_error: float
-    intervals: dict[str, list[float]]
-    difference: float | None
-    difference_low: float | None
-    difference_high: float | None
-    p_value: float | None
-    better: int | None
-    worse: int | None
-    log_loss_difference: float | None
-    log_loss_difference_low: float | None
-    log_loss_difference_high: float | None
-    log_loss_p_value: float | None
-    seed_top1: list[float]
-    seconds: float
-    extraction_seconds: float
-    trials: int
-    images_seen: int
-    trainable_parameters: int
-    price: Price
-    converged: bool
-    chosen: str
-
-    @property
-    def label(self) -> str:
-        """The method's name in pictures, marked where its layer is computed with untrained weights."""
-        return marked(self.method, self.weights)
-
-    @property
-    def seeds(self) -> Interval | None:
-        """Mean test top-1 over random starts and its interval; None where there is a single one."""
-        return statistics.mean_of_runs(self.seed_top1) if self.seed_top1 else None
 
 
 def compare(project: Project) -> list[Line]:
@@ -117,7 +47,7 @@ def compare(project: Project) -> list[Line]:
         with written_aside(project.predictions, scratch=scratch) as aside:
             aside.mkdir()
             for method in methods:
-                method.predictions.write(aside / f"{method.name.replace(':', '-')}.npz")
+                method.predictions.write(aside / project.predictions_file(method.name).name)
         with written_aside(project.plots, scratch=scratch) as aside:
             aside.mkdir()
             named = {method.name: method for method in methods}
@@ -187,12 +117,6 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
             )
         )
     return lines
-
-
-DIFFERENCES = (
-    "difference", "difference_low", "difference_high", "p_value", "better", "worse",
-    "log_loss_difference", "log_loss_difference_low", "log_loss_difference_high", "log_loss_p_value",
-)  # fmt: skip
 
 
 def _differences(
@@ -278,45 +202,6 @@ def _cost(line: Line) -> dict[str, Any]:
     }
 
 
-def best_head(lines: Sequence[Line], *, control: bool = False) -> Line | None:
-    """The head on frozen features that validation rows choose: choosing by test rows would flatter it.
-
-    With `control`, the best of those that use no network instead.
-    """
-    heads = [line for line in lines if not line.method.startswith(BASELINES)]
-    heads = [line for line in heads if (line.weights == "none") == control]
-    scored = [line for line in heads if line.validation_top1 is not None]
-    return max(
-        scored, key=lambda line: (line.validation_top1, -(line.validation_log_loss or 0.0)), default=None
-    )
-
-
-def baseline_of(lines: Sequence[Line]) -> Line | None:
-    """The method that differences are taken from: the one that has none itself."""
-    with_baseline = any(line.difference is not None for line in lines)
-    alone = [line for line in lines if line.method.startswith(BASELINES) and line.difference is None]
-    return alone[0] if alone and (with_baseline or len(lines) == len(alone)) else None
-
-
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with written_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-
-
-def read_lines(project: Project) -> tuple[list[Line], int]:
-    """Read the last comparison: its lines, and the number of test images.
-
-    Raises
-    ------
-    BadInput
-        Where there is none, or another version wrote it.
-    """
-    if not project.comparison.exists():
-        raise BadInput(f"there is no {project.comparison}; run `python cli.py compare` first")
-    content = read_json(project.comparison)
-    try:
-        return [Line(**line) for line in content["lines"]], int(content["test_images"])
-    except (KeyError, TypeError) as error:
-        raise BadInput(
-            f"{project.comparison} is of another version ({error}); run `python cli.py compare` again"
-        ) from error

@@ -14,12 +14,10 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import Layer
 from pipeline import finetune, meter, seeds, statistics
+from pipeline.lines import ENSEMBLE, TRUST
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.train import inputs, method_folder, method_name, read_trials
-
-ENSEMBLE = "ensemble"
-TRUST = ("imagenet", "file", "untrained", "random")  # weights: an ensemble is as good as its worst
 
 
 @dataclass(frozen=True)

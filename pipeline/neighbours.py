@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from features.errors import BadInput
 from features.store import Features
+from pipeline.applied import to_unit_length
 from pipeline.project import Project
 from pipeline.saved import Frozen, Method, Scored
 
@@ -65,9 +66,7 @@ class Neighbours:
         ]
 
     def _unit(self, X: Features) -> NDArray[np.float32]:
-        rows = self.normalise(X)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.asarray(rows / np.where(lengths > 0, lengths, 1))
+        return to_unit_length(self.normalise(X))
 
     def _neighbour(self, number: int, similarity: float) -> Neighbour:
         row = self.manifest.rows[number]

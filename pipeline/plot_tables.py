@@ -3,15 +3,12 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from features.manifest import write_csv
 from pipeline import finetune
+from pipeline.lines import Line
+from pipeline.methods import Method
 from pipeline.project import Project
-
-if TYPE_CHECKING:
-    from pipeline.compare import Line
-    from pipeline.methods import Method
 
 ACCURACY = ("method", "top1", "low", "high", "weights")
 TUNING = ("method", "normalisation", "C", "validation_top1")
@@ -19,14 +16,14 @@ TRAINING = ("method", "recipe", "epoch", "train_loss", "validation_top1")
 CONFUSION = ("actual", "predicted")
 
 
-def write_accuracies(folder: Path, lines: "Sequence[Line]") -> None:
+def write_accuracies(folder: Path, lines: Sequence[Line]) -> None:
     """Write accuracies with intervals; without the majority class, which would press all others together."""
     shown = [line for line in lines if line.method != "majority"]
     rows = [(line.label, line.top1, line.low, line.high, line.weights) for line in shown]
     write_csv(folder / "accuracy.csv", ACCURACY, rows)
 
 
-def write_confusion(folder: Path, name: str, method: "Method | None") -> None:
+def write_confusion(folder: Path, name: str, method: Method | None) -> None:
     """Write `confusion_<name>.csv`: true and predicted class of each test image, no rows for no method."""
     rows: list[tuple[str, str]] = []
     if method is not None:
@@ -36,7 +33,7 @@ def write_confusion(folder: Path, name: str, method: "Method | None") -> None:
     write_csv(folder / f"confusion_{name}.csv", CONFUSION, rows)
 
 
-def write_tuning(folder: Path, methods: "Sequence[Method]") -> None:
+def write_tuning(folder: Path, methods: Sequence[Method]) -> None:
     """Write what was tried of the heads whose only parameter is C."""
     rows = []
     for method in methods:
@@ -47,7 +44,13 @@ def write_tuning(folder: Path, methods: "Sequence[Method]") -> None:
 
 def read_tuning(project: Project) -> list[dict[str, str]]:
     """Read `artifacts/plots/tuning.csv` of the last comparison: a mapping for each row."""
-    return list(csv.DictReader((project.plots / "tuning.csv").read_text("utf-8").splitlines()))
+    return _read(project.plots / "tuning.csv")
+
+
+def read_training(project: Project) -> list[dict[str, str]]:
+    """Read `artifacts/plots/training.csv` of the last comparison, which may have none: as `read_tuning`."""
+    path = project.plots / "training.csv"
+    return _read(path) if path.exists() else []
 
 
 def write_training(folder: Path, project: Project) -> None:
@@ -58,3 +61,7 @@ def write_training(folder: Path, project: Project) -> None:
             recipe = f"rate {float(epoch['learning_rate']):g}, decay {float(epoch['weight_decay']):g}"
             rows.append((f"finetune.{mode}", recipe, *(epoch[column] for column in TRAINING[2:])))
     write_csv(folder / "training.csv", TRAINING, rows)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text("utf-8").splitlines()))

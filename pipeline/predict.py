@@ -20,8 +20,9 @@ from PIL import Image
 from features.batches import Decoder
 from features.errors import BadInput
 from pipeline.images_asked import Asked, Given, arriving
-from pipeline.project import Project, read_json
-from pipeline.saved import BASELINES, open_method
+from pipeline.lines import best_head, read_lines
+from pipeline.project import Project
+from pipeline.saved import open_method
 
 if TYPE_CHECKING:
     from pipeline.neighbours import Neighbour, Neighbours
@@ -178,20 +179,12 @@ def chosen(project: Project) -> str:
     BadInput
         Where nothing was compared yet, or no head was scored on rows that it was not fitted on.
     """
-    if not project.comparison.exists():
-        raise BadInput(
-            f"there is no {project.comparison}; run `python cli.py compare` first, or name a --method"
-        )
-    lines = [
-        line
-        for line in read_json(project.comparison)["lines"]
-        if not line["method"].startswith(BASELINES)
-        and line["weights"] != "none"
-        and line["validation_top1"] is not None
-    ]
-    if not lines:
+    try:
+        best = best_head(read_lines(project)[0])
+    except BadInput as error:
+        raise BadInput(f"{error}, or name a --method") from error
+    if best is None:
         raise BadInput(
             "the last comparison has no head with a validation score to choose by; name a --method"
         )
-    best = max(lines, key=lambda line: (line["validation_top1"], -(line["validation_log_loss"] or 0.0)))
-    return str(best["method"])
+    return best.method

@@ -93,7 +93,7 @@ class Project:
 
     @property
     def comparison(self) -> Path:
-        """Everything that was compared: see `pipeline.compare.Line`."""
+        """Everything that was compared: see `pipeline.lines.Line`."""
         return self.artifacts / "comparison.json"
 
     @property
@@ -110,6 +110,10 @@ class Project:
     def metrics(self) -> Path:
         """What DVC compares between revisions."""
         return self.root / "metrics.json"
+
+    def predictions_file(self, method: str) -> Path:
+        """A method's predictions of the test rows, `:` written as `-`."""
+        return self.predictions / f"{method.replace(':', '-')}.npz"
 
     def head_folder(self, head: str) -> Path:
         """One folder per method of this head, in it `card.json`, `head.safetensors`, …."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from features.progress import clock
 from pipeline import budget
 from pipeline.budget import EqualBudget
-from pipeline.compare import Line, baseline_of, read_lines
+from pipeline.lines import Line, baseline_of, read_lines
 from pipeline.project import Project
 from pipeline.terminal import MARKS, plain_console, print_whole
 from pipeline.verdict import p_value, verdict

@@ -30,10 +30,8 @@ from features.network import Layer, parse_layer
 from features.views import names
 from pipeline.applied import open_head
 from pipeline.datasets import ARRAYS
+from pipeline.lines import BASELINES, ENSEMBLE, TRUST
 from pipeline.project import Project, read_json
-
-ENSEMBLE, BASELINES = "ensemble", "finetune."
-TRUST = ("none", "imagenet", "file", "untrained", "random")  # an ensemble is as good as its worst
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm, t
 
 CONFIDENCE = 0.95
+BINS = 15  # of equally many rows, by confidence (Guo et al., arXiv:1706.04599)
 PROBABILITY_FLOOR = 1e-15  # float32 probabilities reach zero; the log-loss must not reach infinity
 
 
@@ -172,7 +173,7 @@ def agreement(answers: NDArray[Any]) -> NDArray[np.float64]:
     return np.stack([(answers == row).mean(axis=1) for row in answers])
 
 
-def equal_mass_bins(confidence: NDArray[Any], bins: int = 15) -> NDArray[np.int64]:
+def equal_mass_bins(confidence: NDArray[Any], bins: int = BINS) -> NDArray[np.int64]:
     """Number of each row's bin, (n,): bins that hold equally many rows, by rising confidence."""
     numbers = np.empty(len(confidence), np.int64)
     order = np.argsort(confidence, kind="stable")
@@ -181,7 +182,7 @@ def equal_mass_bins(confidence: NDArray[Any], bins: int = 15) -> NDArray[np.int6
     return numbers
 
 
-def calibration_error(proba: NDArray[Any], labels: NDArray[Any], bins: int = 15) -> float:
+def calibration_error(proba: NDArray[Any], labels: NDArray[Any], bins: int = BINS) -> float:
     """Expected calibration error of the top class, over bins that hold equally many rows.
 
     Biased upwards: within a bin chance alone parts confidence from accuracy (Nixon et al.,

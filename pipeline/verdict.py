@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 from features.progress import clock
 from features.weights import UNTRAINED
-from pipeline.compare import BASELINES, Line, baseline_of, best_head
+from pipeline.lines import BASELINES, Line, baseline_of, best_head
 from pipeline.statistics import images_needed
 
 LEVEL = 0.05  # of the tests, all comparisons together

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.compare import DIFFERENCES, Line
 from pipeline.extraction import obtain_weights
+from pipeline.lines import DIFFERENCES, Line
 from pipeline.prepare import prepare
 from pipeline.price import Price
 from pipeline.project import Project

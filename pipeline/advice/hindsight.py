@@ -16,7 +16,7 @@ from features.manifest import Manifest
 from pipeline.advice.prices import finished
 from pipeline.advice.scenario import SCRATCH
 from pipeline.bootstrap import bootstrap
-from pipeline.compare import BASELINES, Line, read_lines
+from pipeline.lines import BASELINES, Line, read_lines
 from pipeline.methods import trained_card
 from pipeline.predictions import Predictions
 from pipeline.project import Project
@@ -120,10 +120,7 @@ def _rank(line: Line) -> tuple[float, float]:
 def _differences(project: Project, first: Line, others: Sequence[Line]) -> list[Interval]:
     """Of top-1 accuracy, from each of the others, on the same test rows."""
     settings = project.settings.compare
-    read = [
-        Predictions.read(project.predictions / f"{line.method.replace(':', '-')}.npz")
-        for line in (first, *others)
-    ]
+    read = [Predictions.read(project.predictions_file(line.method)) for line in (first, *others)]
     one, *rest = bootstrap(read, resamples=settings.resamples, seed=settings.seed, only=("top1",))
     return [(one["top1"] - other["top1"]).interval for other in rest]
 

@@ -16,7 +16,7 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import gflops, prefix
 from pipeline import finetune
-from pipeline.compare import BASELINES
+from pipeline.lines import BASELINES
 from pipeline.project import Project, read_json
 from pipeline.training.modes import parse_mode, top_layer
 

@@ -11,7 +11,7 @@ from features.weights import UNTRAINED
 from pipeline.advice.advice import Advice
 from pipeline.advice.hindsight import KINDS, OTHERS, Hindsight
 from pipeline.advice.scenario import FULL, LARGE, SCRATCH
-from pipeline.compare import Line
+from pipeline.lines import Line
 from pipeline.terminal import MARKS, plain_console
 
 CAVEAT = (

@@ -20,7 +20,7 @@ from pipeline import finetune
 from pipeline.advice.evidence import Evidence, Sample
 from pipeline.advice.prices import Price, Rates, extraction_seconds, finished, price
 from pipeline.advice.scenario import FULL, HEAD, PARTIAL, SCRATCH, Scenario
-from pipeline.compare import BASELINES
+from pipeline.lines import BASELINES
 from pipeline.methods import trained_card
 from pipeline.project import Project
 from pipeline.statistics import Interval, accuracy

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.manifest import Manifest
-from pipeline.compare import Line, best_head
+from pipeline.lines import Line, best_head
 from pipeline.predictions import Predictions
 from pipeline.project import Project
 
@@ -47,11 +47,11 @@ def hear(project: Project, lines: Sequence[Line], manifest: Manifest) -> Heard |
     line = best_head(lines)
     if line is None:
         return None
-    stem = line.method.replace(":", "-")
-    held = project.head_folder(line.method.rpartition(".")[2]) / stem / "validation.npz"
+    test = project.predictions_file(line.method)
+    held = project.head_folder(line.method.rpartition(".")[2]) / test.stem / "validation.npz"
     says = np.full(len(manifest), -1, np.int32)
     sure = np.zeros(len(manifest), np.float32)
-    for split, path in (("validation", held), ("test", project.predictions / f"{stem}.npz")):
+    for split, path in (("validation", held), ("test", test)):
         rows = manifest.where(split)
         if not path.exists():
             continue

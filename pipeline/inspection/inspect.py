@@ -19,7 +19,6 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import parse_layer
 from features.store import FeatureStore
-from pipeline.compare import Line, best_head
 from pipeline.inspection import embedding
 from pipeline.inspection.duplicates import LEAST, TOGETHER, Duplicates, duplicates
 from pipeline.inspection.heard import Heard, hear
@@ -41,6 +40,7 @@ from pipeline.inspection.suspects import (
 )
 from pipeline.inspection.tables import write_tables
 from pipeline.inspection.thumbnails import Thumbnails
+from pipeline.lines import Line, best_head
 from pipeline.project import Project
 
 

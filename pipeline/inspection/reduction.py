@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from features.manifest import SPLITS, Manifest
 from features.store import FeatureStore
+from pipeline.applied import to_unit_length
 
 ROWS = 20_000  # compared with each other: the work grows with their square
 STORED = 1 << 30  # bytes of a store that are read
@@ -54,7 +55,7 @@ class Reduction:
     @cached_property
     def unit(self) -> Array:
         """The coordinates scaled to length 1; a row of zeros stays one."""
-        return scaled(self.coordinates)
+        return to_unit_length(self.coordinates)
 
     @property
     def words(self) -> str:
@@ -84,19 +85,13 @@ def reduce(store: FeatureStore, manifest: Manifest, layer: str) -> Reduction:
     X = np.empty((len(rows), store.features.shape[-1]), np.float16)  # half the memory; values are below 1
     start = 0
     for _, part in store.stream(rows, view=0):
-        X[start : start + len(part)] = scaled(part)
+        X[start : start + len(part)] = to_unit_length(part)
         start += len(part)
     mean, components, variance = principal_components(X)
     coordinates = np.empty((len(rows), components.shape[1]), np.float32)
     for start in range(0, len(rows), BLOCK):
         coordinates[start : start + BLOCK] = (X[start : start + BLOCK] - mean) @ components
     return Reduction(layer, rows, coordinates, variance, len(manifest))
-
-
-def scaled(X: Array) -> Array:
-    """Rows at length 1; a row of zeros stays one."""
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    return np.asarray(X / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def sample(store: FeatureStore, manifest: Manifest) -> Rows:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline import plots
-from pipeline.compare import Line
+from pipeline.lines import Line
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import Cell, Column, Picture, Section, Table, between, decimals, number, percent

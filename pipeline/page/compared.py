@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features.errors import BadInput
 from features.manifest import Manifest
-from pipeline.compare import Line, baseline_of, best_head, read_lines
+from pipeline.lines import Line, baseline_of, best_head, read_lines
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 
@@ -79,7 +79,7 @@ class Compared:
     def predictions(self, method: str) -> Predictions:
         """Read a method's predictions of the test rows; BadInput where they are of other images."""
         if method not in self._read:
-            found = Predictions.read(self.project.predictions / f"{method.replace(':', '-')}.npz")
+            found = Predictions.read(self.project.predictions_file(method))
             if found.id.tolist() != [self.manifest.rows[row].id for row in self.test_rows]:
                 raise BadInput(
                     f"the predictions of {method} are of other images; run `python cli.py compare` first"

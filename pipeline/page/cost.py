@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from pipeline import plots
-from pipeline.compare import Line
+from pipeline.lines import Line
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import Cell, Column, Picture, Section, Table, duration, number, percent, whole

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from pipeline import plots
-from pipeline.compare import Line
+from pipeline.lines import Line
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import (

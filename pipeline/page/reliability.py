@@ -12,13 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline import plots, statistics
-from pipeline.compare import Line
+from pipeline.lines import Line
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import Picture, Section, between, decimals, percent
 from pipeline.predictions import Predictions
-
-BINS = 15  # as those of `statistics.calibration_error`
 
 
 class Bin(NamedTuple):
@@ -42,9 +40,9 @@ def section(compared: Compared) -> Section:
     panels[0, 0].set_ylim(bottom=10 * np.floor(10 * lowest) - 3)
     panels[0, 0].set_ylabel("accuracy, %")
     words = (
-        f"The test images in {BINS} bins of equally many, by the probability of the answer: how many of each "
-        "bin were right, with 95 % intervals. On the line probabilities mean what they say; below it the "
-        "method is too sure."
+        f"The test images in {statistics.BINS} bins of equally many, by the probability of the answer: how "
+        "many of each bin were right, with 95 % intervals. On the line probabilities mean what they say; "
+        "below it the method is too sure."
     )
     picture = Picture(
         "Confidence against accuracy", words, inline(plots.svg(figure), "reliability", words=words)
@@ -75,8 +73,8 @@ def section(compared: Compared) -> Section:
 def bins(found: Predictions) -> list[Bin]:
     """The test images in bins of equally many, by the probability of the answer, least sure first."""
     confidence, right = found.proba.max(axis=1), found.correct
-    order = np.argsort(confidence, kind="stable")
-    groups = [group for group in np.array_split(order, BINS) if len(group)]
+    numbers = statistics.equal_mass_bins(confidence)
+    groups = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
     return [
         Bin(len(group), float(confidence[group].mean(dtype=np.float64)), statistics.accuracy(right[group]))
         for group in groups

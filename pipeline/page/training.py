@@ -1,6 +1,5 @@
 """What was tried: validation accuracy of the linear heads against C, and of the baselines against epochs."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -11,7 +10,7 @@ from pipeline import plots
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
 from pipeline.page.section import Picture, Section
-from pipeline.plot_tables import read_tuning
+from pipeline.plot_tables import read_training, read_tuning
 
 ACROSS = 3  # panels side by side
 STYLES = ("-", "--", ":", "-.")
@@ -28,8 +27,7 @@ def section(compared: Compared) -> Section | None:
         )
         drawn = inline(plots.svg(_regularisation(tried)), "regularisation", words=words)
         pictures.append(Picture("Accuracy against C", words, drawn))
-    path = compared.project.plots / "training.csv"
-    if path.exists() and (epochs := list(csv.DictReader(path.read_text("utf-8").splitlines()))):
+    if epochs := read_training(compared.project):
         words = (
             "Each baseline after every epoch, a line for each recipe that was tried; epoch 0 is its start. "
             "The best epoch of any on validation rows was kept."

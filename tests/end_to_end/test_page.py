@@ -14,14 +14,8 @@ from benchmarks.report import BASELINE, BEST, synthetic
 from pipeline.predictions import Predictions
 from pipeline.project import Project
 from pipeline.report import report
+from tests.browser import chromium, needs_chromium, playwright
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = (  # it asks nothing of the network
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 EVIL = "<img src=x onerror=alert(1)>"
 NAMES = (EVIL, "猫", "قطة صغيرة", "$x_1$ & co", "</script><script>alert(2)</script>", '"quoted"', "g", "h")
 SIZES = {"two": 100, "some": 1200, "many": 50_000}  # images; a fifth to test on
@@ -29,7 +23,7 @@ CLASSES = {"two": NAMES[:2], "some": NAMES, "many": [f"class {number:04}" for nu
 PHONE, PAPER = {"width": 390, "height": 844}, {"width": 794, "height": 1123}  # CSS pixels; A4
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+    needs_chromium,
     pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning"),  # umap, where it is
 ]
 Finished = Callable[[str], Project]
@@ -53,10 +47,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[playwright.Browser]":
     """Chromium."""
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 class Visit:

@@ -21,9 +21,10 @@ from pipeline.advice.hindsight import HEADS, OTHERS, SIZE, current_lines, judge
 from pipeline.advice.prices import BACKWARD, Rates, convolution_rate, price, work
 from pipeline.advice.scenario import FOUR, FULL, HEAD, LARGE, PARTIAL, SCRATCH, scenario, similarity
 from pipeline.advise import advise
-from pipeline.compare import Line, compare
+from pipeline.compare import compare
 from pipeline.extraction import extract
 from pipeline.finetune import finetune
+from pipeline.lines import Line
 from pipeline.predictions import Predictions
 from pipeline.project import Project
 from pipeline.train import train

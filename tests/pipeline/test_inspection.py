@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from features.manifest import Manifest, Row
 from features.publish import publish
 from features.store import FeatureStore
-from pipeline.compare import Line
+from pipeline.applied import to_unit_length
 from pipeline.inspection import embedding, reduction
 from pipeline.inspection.inspect import Inspection, inspection, store_for
 from pipeline.inspection.neighbours import examples, mixture
@@ -23,6 +23,7 @@ from pipeline.inspection.reduction import Reduction, reduce, sample
 from pipeline.inspection.search import neighbours
 from pipeline.inspection.suspects import Vote, trial, votes
 from pipeline.inspection.thumbnails import Thumbnails
+from pipeline.lines import Line
 from pipeline.predictions import Predictions
 from pipeline.project import Project
 from tests.conftest import make_project
@@ -86,7 +87,7 @@ def splits_of(n: int, seed: int = 0) -> list[str]:
 
 def test_neighbours_are_the_nearest_of_other_groups():
     rng = np.random.default_rng(0)
-    unit = reduction.scaled(rng.normal(size=(700, 12)).astype(np.float32))  # more than a block
+    unit = to_unit_length(rng.normal(size=(700, 12)).astype(np.float32))  # more than a block
     groups = rng.integers(0, 300, 700)
     found, similarity = neighbours(unit, groups, 5)
     for row in range(0, 700, 61):
@@ -161,7 +162,7 @@ def test_votes_are_weighted_by_similarity():
 
 def test_most_planted_labels_are_found_and_few_clean_ones_named():
     X, y = clusters(2000, 8)
-    unit = reduction.scaled(X - X.mean(axis=0))
+    unit = to_unit_length(X - X.mean(axis=0))
     found, similarity = neighbours(unit, np.arange(2000), 20)
     assert len(votes(found, similarity, y).suspects) <= 2
     rng = np.random.default_rng(5)
@@ -184,7 +185,7 @@ def test_most_planted_labels_are_found_and_few_clean_ones_named():
 
 def test_labels_without_meaning_are_not_suspected():
     X, _ = clusters(1000, 5)
-    found, similarity = neighbours(reduction.scaled(X), np.arange(1000), 20)
+    found, similarity = neighbours(to_unit_length(X), np.arange(1000), 20)
     y = np.random.default_rng(1).integers(0, 5, 1000)
     assert len(votes(found, similarity, y).suspects) <= 3
 

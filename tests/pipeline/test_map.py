@@ -1,6 +1,5 @@
 """The map of the images as a reader uses it: with the keyboard, a mouse, a finger."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +10,12 @@ import pytest
 
 from pipeline.inspection import embedding
 from pipeline.inspection.inspect import Inspection
+from tests.browser import chromium, needs_chromium, playwright
 from tests.pipeline.test_inspection import HOSTILE, WithCopies, page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = (  # it asks nothing of the network
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 PICTURE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +40,8 @@ def alone(found: Inspection) -> list[int]:
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[playwright.Browser]":
     """Chromium."""
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

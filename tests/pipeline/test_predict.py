@@ -28,11 +28,11 @@ from features.store import FeatureStore
 from features.weights import Weights
 from pipeline.applied import open_head
 from pipeline.classifier import Classifier
-from pipeline.compare import best_head, read_lines
 from pipeline.datasets import source
 from pipeline.extraction import extract
 from pipeline.heads import HEADS
 from pipeline.heads.normalisation import Normalisation
+from pipeline.lines import best_head, read_lines
 from pipeline.predict import Predictor
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json

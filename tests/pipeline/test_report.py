@@ -13,9 +13,9 @@ import pytest
 from benchmarks.report import BEST, synthetic
 from features.errors import BadInput
 from pipeline import statistics
-from pipeline.compare import DIFFERENCES, Line
 from pipeline.extraction import extract
 from pipeline.layer_map import layer_map
+from pipeline.lines import DIFFERENCES, Line
 from pipeline.page import confusion, cost, differences, per_class, provenance, reliability, studies
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.compare import Line
+from pipeline.lines import Line
 from pipeline.price import Price, break_even
 from pipeline.statistics import images_needed
 from pipeline.verdict import verdict

@@ -1,0 +1,135 @@
+"""What was compared, a line for each method, as `artifacts/comparison.json` has it.
+
+lines, test_images = read_lines(project)
+best_head(lines), baseline_of(lines)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from features.errors import BadInput
+from features.weights import marked
+from pipeline.price import Price
+from pipeline.project import Project, read_json
+
+if TYPE_CHECKING:
+    from pipeline.statistics import Interval
+
+ENSEMBLE = "ensemble"
+BASELINES = "finetune."  # how the names of fine-tuned methods begin
+# Labels of weights: an ensemble is as good as its worst
+TRUST = ("none", "imagenet", "file", "untrained", "random")
+DIFFERENCES = (
+    "difference", "difference_low", "difference_high", "p_value", "better", "worse",
+    "log_loss_difference", "log_loss_difference_low", "log_loss_difference_high", "log_loss_p_value",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the comparison; differences are from the baseline, None where there is none.
+
+    Attributes
+    ----------
+    low, high : float
+        Of top-1: Wilson's interval.
+    intervals : dict of [low, high]
+        By stratified bootstrap, of `top1` (a cross-check), `macro_f1`, `log_loss`, `brier` and
+        `calibration_error` (whose spread is no interval that covers: see `pipeline.bootstrap`).
+    p_value : float or None
+        McNemar's, of top-1; `log_loss_p_value` by permutation. Both corrected by Holm.
+    better, worse : int or None
+        Test images that only this method, only the baseline, is right about.
+    seed_top1 : list of float
+        Test top-1 from each random start, the method's own first; empty where there is a single one.
+    seconds : float
+        What the method cost beyond extraction: tuning, or fine-tuning.
+    extraction_seconds : float
+        What computing its features cost, when they were computed.
+    images_seen : int
+        By a network in training, all runs together; 0 for a head.
+    """
+
+    method: str
+    weights: str
+    validation_top1: float | None
+    validation_log_loss: float | None
+    top1: float
+    low: float
+    high: float
+    macro_f1: float
+    log_loss: float
+    brier: float
+    calibration_error: float
+    intervals: dict[str, list[float]]
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    p_value: float | None
+    better: int | None
+    worse: int | None
+    log_loss_difference: float | None
+    log_loss_difference_low: float | None
+    log_loss_difference_high: float | None
+    log_loss_p_value: float | None
+    seed_top1: list[float]
+    seconds: float
+    extraction_seconds: float
+    trials: int
+    images_seen: int
+    trainable_parameters: int
+    price: Price
+    converged: bool
+    chosen: str
+
+    @property
+    def label(self) -> str:
+        """The method's name in pictures, marked where its layer is computed with untrained weights."""
+        return marked(self.method, self.weights)
+
+    @property
+    def seeds(self) -> "Interval | None":
+        """Mean test top-1 over random starts and its interval; None where there is a single one."""
+        from pipeline.statistics import mean_of_runs  # noqa: PLC0415 - scipy, for which predictions need not wait
+
+        return mean_of_runs(self.seed_top1) if self.seed_top1 else None
+
+
+def best_head(lines: Sequence[Line], *, control: bool = False) -> Line | None:
+    """The head on frozen features that validation rows choose: choosing by test rows would flatter it.
+
+    With `control`, the best of those that use no network instead.
+    """
+    heads = [line for line in lines if not line.method.startswith(BASELINES)]
+    heads = [line for line in heads if (line.weights == "none") == control]
+    scored = [line for line in heads if line.validation_top1 is not None]
+    return max(
+        scored, key=lambda line: (line.validation_top1, -(line.validation_log_loss or 0.0)), default=None
+    )
+
+
+def baseline_of(lines: Sequence[Line]) -> Line | None:
+    """The method that differences are taken from: the one that has none itself."""
+    with_baseline = any(line.difference is not None for line in lines)
+    alone = [line for line in lines if line.method.startswith(BASELINES) and line.difference is None]
+    return alone[0] if alone and (with_baseline or len(lines) == len(alone)) else None
+
+
+def read_lines(project: Project) -> tuple[list[Line], int]:
+    """Read the last comparison: its lines, and the number of test images.
+
+    Raises
+    ------
+    BadInput
+        Where there is none, or another version wrote it.
+    """
+    if not project.comparison.exists():
+        raise BadInput(f"there is no {project.comparison}; run `python cli.py compare` first")
+    content = read_json(project.comparison)
+    try:
+        return [Line(**line) for line in content["lines"]], int(content["test_images"])
+    except (KeyError, TypeError) as error:
+        raise BadInput(
+            f"{project.comparison} is of another version ({error}); run `python cli.py compare` again"
+        ) from error
