@@ -203,7 +203,7 @@ def test_a_writer_that_lost_its_parent_keeps_others_out(prepared: Project) -> No
     assert done.returncode == 2
     assert "another process is writing" in done.stderr
     os.killpg(process.pid, signal.SIGKILL)
-    time.sleep(0.2)
+    process.communicate()  # ends when the last that holds the pipe is gone
     subprocess.run(command(prepared), check=True, capture_output=True)
 
 
