@@ -252,6 +252,8 @@ def _line(name: str, top1: statistics.Interval, images: int, rng: np.random.Gene
             device_seconds=1.8 * seconds,
             peak_memory=1_200_000_000 if fine_tuned else None,
             joules=None,
+            gpu_memory=None,
+            gpu_joules=None,
             seconds_per_trial=seconds / trials,
             break_even=2 if extracted else None,
         ),

@@ -200,11 +200,11 @@ class Run:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with it only
         torch.use_deterministic_algorithms(True)
         resumed = self.checkpoints.exists()
-        with Meter() as meter:
+        plan = extraction(self.project, self.manifest, [self.top], ("none",))
+        device = torch.device(plan.choice.device)
+        with Meter(plan.choice.device) as meter:
             feed, prefix_seconds = prefix.feed(self.project, self.manifest, self.mode, self.choice)
             begun = time.monotonic()
-            plan = extraction(self.project, self.manifest, [self.top], ("none",))
-            device = torch.device(plan.choice.device)
             start = Start(self.project, plan, self.mode, self.top, device)
             model = start()
             self._announce(model, device)

@@ -11,7 +11,7 @@ class Price(TypedDict):
     """None where it is not known.
 
     `device_seconds`: processor seconds of all cores together; on a GPU, how long it was held.
-    `peak_memory`: resident bytes. `joules`: of the processors.
+    `peak_memory`, `joules`, `gpu_memory`, `gpu_joules`: as `pipeline.meter.Cost` has them.
     `break_even`: trials, of heads against fine-tuning runs, after which extraction has paid for
     itself; None also where it never does, where there is no baseline, and where nothing is extracted.
     """
@@ -20,6 +20,8 @@ class Price(TypedDict):
     device_seconds: float | None
     peak_memory: int | None
     joules: float | None
+    gpu_memory: int | None
+    gpu_joules: float | None
     seconds_per_trial: float
     break_even: int | None
 
@@ -34,13 +36,15 @@ def price_of(card: Mapping[str, Any], per_trial: float, extraction: float, basel
     extraction : float
         Seconds that its features cost.
     """
-    cost, device = card.get("cost", UNKNOWN), card.get("device", "cpu")
+    cost, device = UNKNOWN | card.get("cost", {}), card.get("device", "cpu")
     is_head = "prefix" not in card
     return Price(
         device=device,
         device_seconds=cost["cpu_seconds"] if device == "cpu" else card["seconds"],
         peak_memory=cost["peak_memory"],
         joules=cost["joules"],
+        gpu_memory=cost["gpu_memory"],
+        gpu_joules=cost["gpu_joules"],
         seconds_per_trial=round(per_trial, 4),
         break_even=break_even(extraction, per_trial, baseline) if is_head and baseline else None,
     )

@@ -81,7 +81,7 @@ def make_line(method: str, **known: object) -> Line:
         "weights": "imagenet", "validation_log_loss": 1.0, "intervals": {}, "seed_top1": [],
         "trials": 1, "images_seen": 0, "trainable_parameters": 1, "converged": True, "chosen": "",
         "price": Price(device="cpu", device_seconds=None, peak_memory=None, joules=None,
-                       seconds_per_trial=0.0, break_even=None),
+                       gpu_memory=None, gpu_joules=None, seconds_per_trial=0.0, break_even=None),
     }  # fmt: skip
     values |= dict.fromkeys(DIFFERENCES) | known
     rest = dict.fromkeys((field.name for field in fields(Line) if field.name not in values), 0.0)

@@ -1,6 +1,7 @@
 """What accuracy costs: which methods are not beaten in both, and when the extraction has paid for itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,22 @@ PAYS_OFF = Column(
     "pays off after", words="trials, after which extraction and heads cost less than fine-tuning"
 )
 Price = Callable[[Line], float]
+
+
+def _gigabytes(value: float) -> str:
+    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+
+
+def _joules(value: float) -> str:
+    return f"{value:,.0f} J"
+
+
+Told = Literal["joules", "gpu_memory", "gpu_joules"]  # what not every machine tells
+TOLD: Mapping[Told, tuple[Column, Callable[[float], str]]] = {
+    "joules": (Column("energy", words="of the processors"), _joules),
+    "gpu_memory": (Column("GPU memory", words="that torch held at most"), _gigabytes),
+    "gpu_joules": (Column("GPU energy", words="of the whole device"), _joules),
+}
 
 
 def section(compared: Compared) -> Section:
@@ -91,14 +108,14 @@ def _draw(axes: Axes, lines: Sequence[Line], price: Price, name: str) -> dict[st
 
 
 def _table(lines: Sequence[Line], *, with_break_even: bool) -> Table:
-    joules = any(line.price["joules"] is not None for line in lines)
+    told = [key for key in TOLD if any(line.price.get(key) is not None for line in lines)]
     columns = [
         Column("method", number=False),
         Column("extraction", words="of the features that it reads; fine-tuning: of its frozen part"),
         Column("training", words="of all that was tried"),
         Column("device time", words="processor time of all cores together; on a GPU, how long it was held"),
         Column("peak memory", words="resident"),
-        *([Column("energy", words="of the processors")] if joules else []),
+        *(TOLD[key][0] for key in told),
         Column("tried", words="points of the grid, or runs"),
         Column("one more trial"),
         Column("images seen", words="by a network in training, all runs together"),
@@ -106,11 +123,11 @@ def _table(lines: Sequence[Line], *, with_break_even: bool) -> Table:
         *([PAYS_OFF] if with_break_even else []),
         Column("device", number=False),
     ]
-    rows = [_row(line, joules=joules, with_break_even=with_break_even) for line in lines]
+    rows = [_row(line, told, with_break_even=with_break_even) for line in lines]
     return Table("The price of every method", columns, rows, sorted_by=-1)
 
 
-def _row(line: Line, *, joules: bool, with_break_even: bool) -> list[Cell]:
+def _row(line: Line, told: Sequence[Told], *, with_break_even: bool) -> list[Cell]:
     price = line.price
     return [
         Cell(line.method),
@@ -118,7 +135,7 @@ def _row(line: Line, *, joules: bool, with_break_even: bool) -> list[Cell]:
         number(line.seconds, duration),
         number(price["device_seconds"], duration),
         number(price["peak_memory"], _gigabytes),
-        *([number(price["joules"], lambda value: f"{value:,.0f} J")] if joules else []),
+        *(number(price.get(key), TOLD[key][1]) for key in told),
         number(line.trials, whole),
         number(price["seconds_per_trial"], duration),
         number(line.images_seen or None, whole),
@@ -126,7 +143,3 @@ def _row(line: Line, *, joules: bool, with_break_even: bool) -> list[Cell]:
         *([number(price["break_even"], whole)] if with_break_even else []),
         Cell(price["device"]),
     ]
-
-
-def _gigabytes(value: float) -> str:
-    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
