@@ -258,6 +258,7 @@ def _line(name: str, top1: statistics.Interval, images: int, rng: np.random.Gene
             break_even=2 if extracted else None,
         ),
         converged=name != "fc7.linear-svm",
+        epoch=4 if fine_tuned else None,
         chosen="rate 0.001" if fine_tuned else "normalisation l2, C 0.1",
     )
 

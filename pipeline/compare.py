@@ -114,6 +114,7 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
                 price=price_of(card, _seconds_per_trial(card), extraction_seconds, trial),
                 converged=card.get("converged", True),
                 chosen=in_words(card["chosen"]),
+                epoch=card["chosen"].get("epoch"),
             )
         )
     return lines

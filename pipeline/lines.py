@@ -49,6 +49,8 @@ class Line:
         What computing its features cost, when they were computed.
     images_seen : int
         By a network in training, all runs together; 0 for a head.
+    epoch : int or None
+        Of a network's training, the one that was kept; 0 is its start. None for a head.
     """
 
     method: str
@@ -82,6 +84,7 @@ class Line:
     price: Price
     converged: bool
     chosen: str
+    epoch: int | None
 
     @property
     def label(self) -> str:

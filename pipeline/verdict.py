@@ -34,6 +34,11 @@ def verdict(lines: Sequence[Line], test_images: int) -> list[str]:
         others = any(line.method.startswith(BASELINES) for line in lines)
         what = "The baseline (compare.baseline) was not" if others else "No fine-tuned baseline was"
         sentences.append(f"{what} run (finetune.modes), so differences are left out.")
+    if baseline and baseline.epoch == 0:
+        sentences.append(
+            f"No epoch of {baseline.method} was better on validation rows than its start, which was kept: "
+            "training the network gained nothing with the recipes that were tried."
+        )
     for line in (head, baseline):
         if line and line.weights in UNTRAINED:
             sentences.append(f"{line.method} is computed with {line.weights} weights.")

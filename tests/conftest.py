@@ -80,6 +80,7 @@ def make_line(method: str, **known: object) -> Line:
     values: dict[str, object] = {
         "weights": "imagenet", "validation_log_loss": 1.0, "intervals": {}, "seed_top1": [],
         "trials": 1, "images_seen": 0, "trainable_parameters": 1, "converged": True, "chosen": "",
+        "epoch": None,
         "price": Price(device="cpu", device_seconds=None, peak_memory=None, joules=None,
                        gpu_memory=None, gpu_joules=None, seconds_per_trial=0.0, break_even=None),
     }  # fmt: skip

@@ -1,5 +1,7 @@
 """The sentences on top: what they say in each case, and that the numbers in them are right."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.lines import Line
@@ -40,6 +42,12 @@ def test_equally_often_right_promises_no_number_of_images() -> None:
     said = verdict([head(difference=0.0, better=5, worse=5, p_value=1.0), BASELINE], 400)[0]
     assert "the two are right equally often" in said
     assert "would be needed" not in said
+
+
+def test_a_baseline_that_kept_its_start_says_so() -> None:
+    gained_nothing = "No epoch of finetune.full was better on validation rows than its start"
+    assert gained_nothing in " ".join(verdict([head(), replace(BASELINE, epoch=0)], 400))
+    assert gained_nothing not in " ".join(verdict([head(), replace(BASELINE, epoch=1)], 400))
 
 
 @pytest.mark.parametrize(("difference", "way"), [(-0.1, "10.0 points below"), (0.1, "10.0 points above")])
