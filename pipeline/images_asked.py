@@ -31,15 +31,16 @@ BLANK = Image.new("RGB", (32, 32))  # runs in place of an image that cannot be r
 def listed(arguments: Sequence[str]) -> list[Path]:
     """List the images that paths, folders and patterns name, each argument's sorted.
 
-    A path that is not there stays in the list: it has its own line in the answer.
+    A path that is not there stays in the list, as does what holds or matches no image: each has its
+    own line in the answer.
 
     Raises
     ------
     BadInput
         Where nothing matches any of them.
     """
-    found = [path for argument in arguments for path in _matching(argument)]
-    if not any(path.exists() for path in found):
+    found = [path for argument in arguments for path in _matching(argument) or [Path(argument)]]
+    if not any(path.exists() and not path.is_dir() for path in found):
         raise BadInput(
             f"no images match {', '.join(arguments)}; name image files, folders of them "
             f"({', '.join(sorted(EXTENSIONS))}), patterns such as 'photos/*.jpg', or - for standard input"
@@ -153,7 +154,10 @@ def opened(item: Asked) -> Image.Image:
         return Image.fromarray(item).convert("RGB")
     if isinstance(item, Image.Image):
         return upright_rgb(item)
-    return decode(Path(item).read_bytes()).image
+    path = Path(item)
+    if path.is_dir():
+        raise Unreadable("a folder without images")
+    return decode(path.read_bytes()).image
 
 
 def _digest(item: Asked) -> str:

@@ -340,9 +340,12 @@ def test_the_command_lists_folders_and_patterns_in_order(finished: Project, cli:
         "--neighbours",
         1,
     )
-    done = cli("predict", "in", "x?.png", "gone.jpg", *options)
+    (tmp_path / "empty").mkdir()
+    done = cli("predict", "in", "x?.png", "gone.jpg", "y?.png", "empty", *options)
     found = answers(done.stdout)
-    assert [one["image"] for one in found] == ["in/b.png", "in/deep/a.PNG", "x1.png", "x2.png", "gone.jpg"]
+    assert [one["image"] for one in found] == [
+        "in/b.png", "in/deep/a.PNG", "x1.png", "x2.png", "gone.jpg", "y?.png", "empty"
+    ]  # fmt: skip
     expected = Predictor(finished, HEAD).predict([images[0], images[1], images[3], images[4]])
     for one, own in zip(found, expected, strict=False):
         assert one["label"] == own.label
@@ -351,7 +354,9 @@ def test_the_command_lists_folders_and_patterns_in_order(finished: Project, cli:
         assert one["neighbours"][0]["label"] in NASTY  # type: ignore[index]
     assert found[4]["label"] is None
     assert "No such file" in str(found[4]["problem"])
-    assert "1 of 5 images could not be read" in done.stderr
+    assert "No such file" in str(found[5]["problem"])
+    assert found[6]["problem"] == "a folder without images"
+    assert "3 of 7 images could not be read" in done.stderr
     assert "pool5.logreg (random), test top-1" in done.stderr
 
 
