@@ -9,6 +9,7 @@ and `artifacts/dataset.json` (the parameters they came from).
 import hashlib
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +55,7 @@ def prepare(project: Project, *, strict: bool = False) -> Manifest:
     ]
     rows = [one.row for one in looked if one.row]
     rows, parted = settle(rows, dataset, listed.given_splits)
-    usable = len(rows)
+    usable = rows
     if dataset.at_most:
         rows = at_most(rows, dataset.at_most, dataset.seed)
     problems += parted
@@ -68,11 +69,11 @@ def prepare(project: Project, *, strict: bool = False) -> Manifest:
         print(f"prepare: {len(aside)} images set aside ({first}; all are listed in {project.problems})")
         if strict:
             raise BadInput(f"--strict: {len(aside)} images are not usable, the first {first}")
-    _check_classes(manifest, dataset, listed)
+    _check_classes(manifest, dataset, listed, usable)
     manifest.write(project.manifest)
     _write_record(project, manifest, problems)
-    if len(rows) < usable:
-        print(f"prepare: {usable - len(rows):,} more images are left out by dataset.at_most")
+    if len(rows) < len(usable):
+        print(f"prepare: {len(usable) - len(rows):,} more images are left out by dataset.at_most")
     return manifest
 
 
@@ -130,14 +131,18 @@ def _check_names(rows: list[Row]) -> None:
                 )
 
 
-def _check_classes(manifest: Manifest, dataset: Dataset, listed: Listing) -> None:
+def _check_classes(manifest: Manifest, dataset: Dataset, listed: Listing, usable: Sequence[Row]) -> None:
+    """Refuse what no comparison can be made of; `usable` are the rows before `dataset.at_most`."""
     if not manifest.rows:
         raise BadInput("no usable image is left; artifacts/problems.csv says why")
     if len(manifest.classes) < 2:
         raise BadInput(f"there is one class only, {manifest.classes[0]!r}; a comparison needs at least two")
     counts = Counter((row.label, row.split) for row in manifest.rows)
-    for label in manifest.classes:
+    before = Counter((row.label, row.split) for row in usable)
+    for label in sorted({row.label for row in usable}):
         for split in SPLITS:
+            if before[label, split] and not counts[label, split]:
+                raise BadInput(f"dataset.at_most leaves no image of class {label!r} in {split}; raise it")
             if not counts[label, split]:
                 total = sum(counts[label, other] for other in SPLITS)
                 remedy = (

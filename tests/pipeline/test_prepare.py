@@ -206,6 +206,16 @@ def test_too_little_is_refused_with_the_remedy(layout: dict[str, int], said: str
         prepare(opened(tmp_path, root))
 
 
+@pytest.mark.parametrize("most", [[40, 40, 1], [1, 1, 1]])  # a class is gone from one split, or from all
+def test_a_class_that_at_most_leaves_out_is_named(most: list[int], tmp_path: Path) -> None:
+    root = tmp_path / "many"
+    for number, name in enumerate("abcd"):
+        for k in range(30):
+            picture(root / name / f"{k}.png", 100 * number + k)
+    with pytest.raises(BadInput, match=r"dataset\.at_most leaves no image of class '[abcd]' in .*; raise it"):
+        prepare(opened(tmp_path, root, f"dataset.at_most={most}"))
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"dataset\.root: there is no folder .*/nowhere"):
         prepare(opened(tmp_path, tmp_path / "nowhere"))
