@@ -156,7 +156,7 @@ def opened(item: Asked) -> Image.Image:
         return upright_rgb(item)
     path = Path(item)
     if path.is_dir():
-        raise Unreadable("a folder without images")
+        raise Unreadable("a folder, from which no image was taken")
     return decode(path.read_bytes()).image
 
 

@@ -194,7 +194,7 @@ def test_what_cannot_be_read_is_a_prediction_with_a_reason(finished: Project, tm
     answers = Predictor(finished, HEAD).predict([text, good, tmp_path / "gone.jpg", empty, tmp_path, good])
     assert [answer.label is None for answer in answers] == [True, False, True, True, True, False]
     for answer, reason in zip(
-        answers, ["not an image", "", "No such file", "empty", "directory", ""], strict=True
+        answers, ["not an image", "", "No such file", "empty", "a folder", ""], strict=True
     ):
         assert reason in answer.problem
         assert (answer.proba is None) == bool(answer.problem)
@@ -355,7 +355,7 @@ def test_the_command_lists_folders_and_patterns_in_order(finished: Project, cli:
     assert found[4]["label"] is None
     assert "No such file" in str(found[4]["problem"])
     assert "No such file" in str(found[5]["problem"])
-    assert found[6]["problem"] == "a folder without images"
+    assert found[6]["problem"] == "a folder, from which no image was taken"
     assert "3 of 7 images could not be read" in done.stderr
     assert "pool5.logreg (random), test top-1" in done.stderr
 
