@@ -135,11 +135,12 @@ def _check_classes(manifest: Manifest, dataset: Dataset, listed: Listing, usable
     """Refuse what no comparison can be made of; `usable` are the rows before `dataset.at_most`."""
     if not manifest.rows:
         raise BadInput("no usable image is left; artifacts/problems.csv says why")
-    if len(manifest.classes) < 2:
-        raise BadInput(f"there is one class only, {manifest.classes[0]!r}; a comparison needs at least two")
+    labels = sorted({row.label for row in usable})
+    if len(labels) < 2:
+        raise BadInput(f"there is one class only, {labels[0]!r}; a comparison needs at least two")
     counts = Counter((row.label, row.split) for row in manifest.rows)
     before = Counter((row.label, row.split) for row in usable)
-    for label in sorted({row.label for row in usable}):
+    for label in labels:
         for split in SPLITS:
             if before[label, split] and not counts[label, split]:
                 raise BadInput(f"dataset.at_most leaves no image of class {label!r} in {split}; raise it")
