@@ -37,8 +37,8 @@ def verdict(lines: Sequence[Line], test_images: int) -> list[str]:
     if baseline and baseline.epoch == 0:
         sentences.append(
             f"No epoch of {baseline.method} was better on validation rows than its start, which was kept: "
-            "training the network gained nothing with the recipes that were tried. Others may, lower values of "
-            "finetune.learning_rate first."
+            "training the network gained nothing with the recipes that were tried. Others may: lower values "
+            "of finetune.learning_rate first."
         )
     for line in (head, baseline):
         if line and line.weights in UNTRAINED:
