@@ -116,6 +116,7 @@ def test_missing_file_names_the_option(tmp_path: Path) -> None:
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
-    text = PARAMS.read_text("utf-8").replace("learning_rate: [1.0e-4, 3.0e-4, 3.0e-5]", "learning_rate: 1e-3")
+    rates = "learning_rate: [1.0e-3, 3.0e-4, 1.0e-4, 3.0e-5]"
+    text = PARAMS.read_text("utf-8").replace(rates, "learning_rate: 1e-3")
     (tmp_path / "params.yaml").write_text(text, "utf-8")
     assert load(tmp_path / "params.yaml").finetune.learning_rate == (0.001,)
