@@ -53,9 +53,9 @@ class Meter:
     def __enter__(self) -> Self:
         """Begin."""
         self._process, self._peak, self._over = psutil.Process(), 0, threading.Event()
-        self._gpu_energy = _gpu_energy(self._gpu) if self._gpu else None
         if self._gpu:
             _forget_gpu_memory(self._gpu)
+        self._gpu_energy = _gpu_energy(self._gpu)
         self._energy, self._cpu = _energy(), time.process_time()
         self._watch = threading.Thread(target=self._look, daemon=True)
         self._watch.start()
@@ -72,7 +72,7 @@ class Meter:
             for name, (after, _) in _energy().items()
             if name in self._energy
         }
-        gpu_energy = _gpu_energy(self._gpu) if self._gpu else None
+        gpu_energy = _gpu_energy(self._gpu)
         self.cost = Cost(
             cpu_seconds=round(time.process_time() - self._cpu, 3),
             peak_memory=self._peak,
@@ -118,8 +118,10 @@ def _gpu_memory(device: str) -> int:
     return torch.cuda.max_memory_allocated(device)
 
 
-def _gpu_energy(device: str) -> int | None:
+def _gpu_energy(device: str | None) -> int | None:
     """Millijoules that a CUDA device has used since its driver was loaded; None where NVML cannot say."""
+    if device is None:
+        return None
     import pynvml  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
