@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from features import probe
 from features.errors import BadInput
 from features.network import PIXELS_SIZE, Size
 from features.views import CORNERS, random_crop
@@ -215,12 +216,12 @@ class Preprocessing:
         return np.array(image.crop((left, top, left + width, top + height)))
 
     def words(self) -> dict[str, object]:
-        """Describe it for provenance and fingerprints."""
+        """Describe it for provenance and fingerprints, with what this machine's libraries do to bits."""
         return {
-            "decoder": "pillow",
+            "decoder": probe.decoder(),
             "size": list(self.size),
             "resize": "short side × 256/224, centre crop" if self.crop else "direct",
-            "filter": "bilinear, antialiased",
+            "filter": probe.resampling(),
             "mean": list(self.mean),
             "std": list(self.std),
         }

@@ -55,6 +55,7 @@ def examine(root: Path, overrides: Sequence[str] = ()) -> list[Finding]:
             *_checked("packages", machine.versions),
             *_checked("device", lambda: machine.device(project)),
             *_checked("GPU", machine.gpu),
+            *_checked("pixels", machine.pixels),
             *_checked("memory", lambda: machine.memory(project)),
             *_checked("git", lambda: repository.repository(root)),
             *_checked("locks", lambda: repository.locks(root)),

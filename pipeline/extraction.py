@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from features import probe
 from features.cache import activations
 from features.digests import digest_file
 from features.engines import choose, is_current
@@ -114,6 +115,8 @@ def extract(project: Project, layers: Sequence[Layer], *, profile: bool = False)
 
 
 def _announce(plan: Extraction) -> None:
+    for difference in probe.differences():
+        print(f"extract: {difference}", flush=True)
     height, width = plan.preprocessing.size
     deepest = max((layer.steps for layer in plan.layers), key=len)
     work = gflops(deepest, plan.preprocessing.size)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from features import immutable
+from features import immutable, probe
 from features.cache import RUN_CARD, checkpoints, fingerprint, run_flaw, runs
 from features.errors import BadInput
 from features.files import remove, save_tensors, written_aside
@@ -137,6 +137,7 @@ class Run:
             "prefix": "cached" if self.choice.cached else "computed",
             "finetune": self.settings.model_dump(mode="json", exclude=unread),
             "refit": self.project.settings.compare.refit,
+            **probe.marks(),
         }
 
     @property

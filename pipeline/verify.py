@@ -106,20 +106,24 @@ def _examine(
     findings += check_content(path, manifest) if not findings else []
     if findings:
         return findings, [], ""
+    checked = f"{len(manifest)} rows, every file's digest and every chunk's checksum"
     try:
         store = project.store(layer, manifest)  # made with these settings
         plan = extraction(project, manifest, [layer])
         if store.attributes["tensors"] != plan.weights.fingerprint(layer.steps):
             return [f"the store was made with other weights than those in {project.weights_folder}"], [], ""
+        if store.attributes["preprocessing"] != plan.facts(layer, plan.views[0])["preprocessing"]:
+            return (
+                [],
+                [],
+                f"{checked}; no row was computed again: another Pillow made its pixels, to other bits",
+            )
         numbers = np.random.default_rng().choice(len(manifest), min(count, len(manifest)), replace=False)
         recomputed = check_rows(store, plan, layer, np.sort(numbers))
     except BadInput as error:
         return [str(error)], [], ""
-    note = (
-        f"{len(manifest)} rows, every file's digest and every chunk's checksum; {len(numbers)} rows computed "
-        f"again, largest difference {recomputed.largest:.3g}"
-    )
-    return [], recomputed.findings, note
+    again = f"{len(numbers)} rows computed again, largest difference {recomputed.largest:.3g}"
+    return [], recomputed.findings, f"{checked}; {again}"
 
 
 def _repair(project: Project, manifest: Manifest, layer: Layer, *, past_cache: bool) -> None:

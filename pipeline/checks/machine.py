@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from rich.filesize import decimal
 
+from features import probe
 from features.cores import cores
 from features.engines import choose
 from pipeline.checks.finding import Finding, note, ok, wrong
@@ -95,6 +96,17 @@ def device(project: Project | None) -> list[Finding]:
     choice = choose(*asked)
     found = f"{choice.device}, engine {choice.name} {choice.precision} ({choice.why}); {cores()} cores"
     return [ok("device", found)]
+
+
+def pixels() -> list[Finding]:
+    """Whether images are decoded and resized to the bits that stores elsewhere have."""
+    found = probe.differences()
+    remedy = (
+        "nothing is wrong; where activations from elsewhere are to be used, take the Pillow that made them"
+    )
+    if found:
+        return [note("pixels", "; ".join(found), remedy)]
+    return [ok("pixels", "images are decoded and resized to the reference's bits")]
 
 
 def gpu() -> list[Finding]:
