@@ -171,12 +171,15 @@ class Preprocessing:
         directly (images that come as arrays).
     mean, std : 3 floats
         Per RGB channel, on the 0 … 255 scale; they belong to the weights.
+    library : Library
+        Whose bits decoding and resizing give: this machine's, unless it is asked what elsewhere would give.
     """
 
     size: Size
     crop: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    library: probe.Library = field(default_factory=probe.here)
 
     def pixels(self, image: Image.Image, view: str = "none", sha256: str = "") -> NDArray[np.uint8]:
         """Turn one view of an image into (height, width, 3) uint8; random crops are drawn from `sha256`."""
@@ -216,12 +219,12 @@ class Preprocessing:
         return np.array(image.crop((left, top, left + width, top + height)))
 
     def words(self) -> dict[str, object]:
-        """Describe it for provenance and fingerprints, with what this machine's libraries do to bits."""
+        """Describe it for provenance and fingerprints."""
         return {
-            "decoder": probe.decoder(),
+            "decoder": self.library.decoder,
             "size": list(self.size),
             "resize": "short side × 256/224, centre crop" if self.crop else "direct",
-            "filter": probe.resampling(),
+            "filter": self.library.filter,
             "mean": list(self.mean),
             "std": list(self.std),
         }

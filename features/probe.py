@@ -1,7 +1,7 @@
 """What this machine's Pillow makes of images, to the bit: a part of what activations depend on.
 
-    decoder()       # "pillow"
-    resampling()    # "bilinear, antialiased", or "bilinear, antialiased, other bits: 1f0c…"
+    here() == REFERENCE     # Library("pillow", "bilinear, antialiased")
+    here()                  # Library("pillow", "bilinear, antialiased, other bits: ebd21cedbd03d8f4")
 
 Pillow, and the libraries in it, now and then come to other last bits: 13 resizes tall images in another
 order than 12, and is a level off. So some small images, made here, are decoded and resized once in a
@@ -15,6 +15,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from functools import cache
 
 import numpy as np
@@ -23,11 +24,10 @@ from PIL import Image, features
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-DECODER, RESAMPLING = "pillow", "bilinear, antialiased"  # the reference's, in fingerprints
 OTHER_BITS = ", other bits: "
 
 # What the reference gives: the beginning of a hexadecimal sha256
-REFERENCE = {"jpg": "82cdb979bd340a01", "webp": "0f8cc0749d71b985", "resize": "faf6d530b4ca809b"}
+DIGESTS = {"jpg": "82cdb979bd340a01", "webp": "0f8cc0749d71b985", "resize": "faf6d530b4ca809b"}
 
 # (height, width) → (height, width), and the part that is resized: smaller, larger, either first
 RESIZES = (
@@ -63,40 +63,46 @@ WEBP = (
 ENCODED = {"jpg": (JPEG, JpegImageFile), "webp": (WEBP, WebPImageFile)}
 
 
-def decoder() -> str:
-    """Name the decoder for fingerprints."""
-    return DECODER + _unless_reference(ENCODED.keys())
+@dataclass(frozen=True)
+class Library:
+    """Who decoded and resized, in the words of fingerprints."""
+
+    decoder: str = "pillow"
+    filter: str = "bilinear, antialiased"
+
+    def words(self) -> dict[str, str]:
+        """Both, by name."""
+        return asdict(self)
 
 
-def resampling() -> str:
-    """Name the filter that resizes for fingerprints."""
-    return RESAMPLING + _unless_reference(["resize"])
+REFERENCE = Library()
 
 
-def marks() -> dict[str, str]:
-    """Both words, for fingerprints that say nothing of the reference; empty where all is as with it."""
-    words = {"decoder": decoder(), "filter": resampling()}
-    return words if any(OTHER_BITS in word for word in words.values()) else {}
+@cache
+def here() -> Library:
+    """Look what this machine's Pillow does."""
+    found = _digests()
+
+    def unless_reference(names: Iterable[str]) -> str:
+        other = [found[name] for name in names if found.get(name, DIGESTS[name]) != DIGESTS[name]]
+        return OTHER_BITS + " ".join(other) if other else ""
+
+    return Library(
+        REFERENCE.decoder + unless_reference(ENCODED), REFERENCE.filter + unless_reference(["resize"])
+    )
 
 
 def differences() -> list[str]:
     """Sentences on what is not as with the reference here, none where all is."""
-    words = {"decodes JPEG or WebP images": decoder(), "resizes images": resampling()}
+    does = {"decodes JPEG or WebP images": here().decoder, "resizes images": here().filter}
     return [
         f"Pillow {PIL.__version__} {what} to other bits than the reference; activations are kept apart from "
         "those of other versions"
-        for what, word in words.items()
+        for what, word in does.items()
         if OTHER_BITS in word
     ]
 
 
-def _unless_reference(names: Iterable[str]) -> str:
-    found = _digests()
-    other = [found[name] for name in names if found.get(name, REFERENCE[name]) != REFERENCE[name]]
-    return OTHER_BITS + " ".join(other) if other else ""
-
-
-@cache
 def _digests() -> dict[str, str]:
     """What comes out here, by name; what this Pillow was built without is left out."""
     found = {

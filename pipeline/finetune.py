@@ -137,7 +137,7 @@ class Run:
             "prefix": "cached" if self.choice.cached else "computed",
             "finetune": self.settings.model_dump(mode="json", exclude=unread),
             "refit": self.project.settings.compare.refit,
-            **probe.marks(),
+            **(probe.here().words() if probe.here() != probe.REFERENCE else {}),
         }
 
     @property

@@ -26,23 +26,21 @@ def other_resize(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return Image.fromarray(resized)
 
     monkeypatch.setattr(Image.Image, "resize", off)
-    probe._digests.cache_clear()
+    probe.here.cache_clear()
     yield
-    probe._digests.cache_clear()
+    probe.here.cache_clear()
 
 
 @pytest.mark.skipif(not PIL.__version__.startswith("13."), reason="the reference is Pillow 13")
 def test_the_reference_has_the_words_that_stand_in_old_fingerprints() -> None:
-    assert (probe.decoder(), probe.resampling()) == ("pillow", "bilinear, antialiased")
-    assert probe.marks() == {}
+    assert probe.here().words() == {"decoder": "pillow", "filter": "bilinear, antialiased"}
     assert probe.differences() == []
 
 
 @pytest.mark.usefixtures("other_resize")
 def test_other_bits_are_named() -> None:
-    assert probe.decoder() == "pillow"  # the decoder is as it was
-    assert probe.resampling().startswith("bilinear, antialiased, other bits: ")
-    assert probe.marks() == {"decoder": probe.decoder(), "filter": probe.resampling()}
+    assert probe.here().decoder == "pillow"  # the decoder is as it was
+    assert probe.here().filter.startswith("bilinear, antialiased, other bits: ")
     assert [finding.mark for finding in machine.pixels()] == ["note"]
 
 
