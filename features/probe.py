@@ -5,7 +5,7 @@
 
 Pillow, and the libraries in it, now and then come to other last bits: 13 resizes tall images in another
 order than 12, and is a level off. So some small images, made here, are decoded and resized once in a
-process. Where all come out as with the reference, Pillow 13.0 with libjpeg-turbo 3.1 and libwebp 1.6, the
+process. Where all come out as with the reference, Pillow 13.0 with libjpeg-turbo 3.2 and libwebp 1.6, the
 words for it are those that have always stood in fingerprints. Where not, they name the bits: such
 activations are others, and are kept apart. Lossless formats have no choice, and are not probed; nor are
 AVIF, HEIC and JPEG 2000.
