@@ -21,31 +21,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from features.decoding.formats import EXTENSIONS, FORMATS, OTHER_EXTENSIONS, kind
 from features.errors import BadInput
 from features.network import PIXELS_SIZE, Size
 from features.views import CORNERS, random_crop
 
-# An explicit list: Pillow would otherwise also open EPS, which starts Ghostscript.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-EXTENSIONS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".mpo",
-    ]
-)
+# What a file means is in `features.decoding`; the rest of the project imports it from here
+__all__ = [
+    "EXTENSIONS",
+    "OTHER_EXTENSIONS",
+    "Decoded",
+    "ImageArrays",
+    "ImageFolder",
+    "ImageSource",
+    "Preprocessing",
+    "Unreadable",
+    "array_sha256",
+    "control_pixels",
+    "decode",
+    "kind",
+    "upright_rgb",
+]
+
 MAX_PIXELS = 120_000_000  # phones reach 108 megapixels; a 20 kB file can claim 169
 MIN_SIDE = 4  # pixels; below, nothing but noise would be enlarged
 MAX_ASPECT = 20  # beyond, the centre crop is a sliver of a huge resized image
