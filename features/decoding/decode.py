@@ -12,13 +12,19 @@ from io import BytesIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from features.decoding import heif, jpeg, png, tiff
+from features.decoding import heif, jp2, jpeg, png, tiff
 from features.decoding.formats import FORMATS, HEAD, IMAGE_KINDS, READ, installed, kind
 from features.decoding.limits import MAX_PIXELS, Unreadable, check_size
 from features.decoding.rgb import upright
 
 Read = tuple[Image.Image, list[str]]  # as loaded, still to be turned, and what should be said of it
 
+_READERS: dict[str, Callable[[bytes], Read]] = {
+    "PNG": png.read,
+    "TIFF": tiff.read,
+    "JPEG2000": jp2.read,
+    "HEIF": heif.read,
+}
 _REMEDIES = {
     "a Git LFS pointer": "`git lfs pull` fetches the image",
     "a git-annex pointer": "`git annex get` fetches the image",
@@ -54,6 +60,8 @@ def decode(data: bytes, at_least: int = 0) -> Decoded:
         With the reason in words, for anything that is not one whole image of a
         listed format within the size limits.
     """
+    if not data:
+        raise Unreadable("the file is empty")
     found = kind(data[:HEAD])
     try:
         with warnings.catch_warnings():
@@ -108,7 +116,7 @@ def _reader(found: str, at_least: int) -> Callable[[bytes], Read]:
     if form not in FORMATS and not installed(form):
         remedy = "pip install pillow-heif" if form == "HEIF" else "install a Pillow that has it"
         raise Unreadable(f"{found}, which what is installed here cannot read; {remedy}")
-    return {"PNG": png.read, "TIFF": tiff.read, "HEIF": heif.read}.get(form, partial(_by_pillow, form))
+    return _READERS.get(form, partial(_by_pillow, form))
 
 
 def _by_pillow(form: str, data: bytes) -> Read:

@@ -5,6 +5,7 @@
 References: PNG (third edition), 11.3.1.1 tRNS and 13.2 on errors.
 """
 
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from features.decoding.rgb import BACKGROUND
 
 _SIGNATURE = 8  # bytes
 _GREY, _RGB = 0, 2  # colour types
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _DECIDING = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"tRNS", b"eXIf")
 
 
@@ -61,7 +64,32 @@ def read(data: bytes) -> tuple[Image.Image, list[str]]:
         if len(needed) == len(chunks):
             raise
         image, more = _opened(data[:_SIGNATURE] + b"".join(needed))
+    if _ends_in_zeros(image) and _falls_short(chunks, _expected(data)):
+        raise Unreadable("cannot be decoded (its data end before the picture does)")
     return image, notes + more
+
+
+def _ends_in_zeros(image: Image.Image) -> bool:
+    """Whether the last rows are what Pillow leaves where there are no data."""
+    return not image.crop((0, image.height - 2, *image.size)).tobytes().strip(b"\0")
+
+
+def _falls_short(chunks: list[Chunk], expected: int) -> bool:
+    """Whether the pixels' stream holds fewer bytes than are expected."""
+    stream = zlib.decompressobj()
+    for each in chunks:
+        if each.name == b"IDAT" and expected > 0:
+            expected -= len(stream.decompress(each.whole[8:-4], expected))
+    return expected > 0
+
+
+def _expected(data: bytes) -> int:
+    """Bytes of the rows that the head announces: a filter's number, then the samples."""
+    width, height, depth, colour_type, interlaced = struct.unpack_from(">IIBB2xB", data, 16)
+    bits = depth * _SAMPLES[colour_type]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-((x - width) // right), -((y - height) // down)) for x, y, right, down in passes]
+    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns)
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
