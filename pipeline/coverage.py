@@ -2,9 +2,9 @@
 
 A unit is what must not be parted: an image with its copies, or a group. Each stands at a place in
 [0, 1), by which its split was drawn. For a class that a split lacks, the unit with images of it that is
-nearest to that split's interval moves, from a split that can spare it: no class of the unit becomes
-missing there. So few units move as there are classes missing, and those that new images or other
-fractions would have moved first.
+nearest to that split's interval moves (of groups with several classes, one that fills most gaps), from a
+split that can spare it: no class of the unit becomes missing there. So as many units move as there are
+gaps, or fewer, and nothing moves where there are none.
 """
 
 from collections import Counter, defaultdict
@@ -84,7 +84,7 @@ class _Moves:
         if self.counts[label, split]:
             return True
         free = [u for u in self.by_class[label] if u.drawn and u.split != split and u.name not in held]
-        free.sort(key=lambda unit: (self._distance(unit, split), unit.name))
+        free.sort(key=lambda unit: (-self._mended(unit, split), self._distance(unit, split), unit.name))
         for unit in free[:BRANCHES] if depth else free:
             source, mark = unit.split, len(self.moved)
             self.moved.append((unit, source))
@@ -102,6 +102,9 @@ class _Moves:
             self.counts[label, unit.split] -= 1
             self.counts[label, split] += 1
         unit.split = split
+
+    def _mended(self, unit: Unit, split: str) -> int:
+        return sum(not self.counts[label, split] for label in unit.classes)
 
     def _distance(self, unit: Unit, split: str) -> float:
         """How far a unit's place is from a split's interval."""

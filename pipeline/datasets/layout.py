@@ -125,10 +125,11 @@ def _refuse_unclear(tree: Tree, outer: Place, named: dict[Place, str]) -> None:
     flat = [folder for folder in named if not tree.level(folder).folders]
     if flat:
         _check_readable(tree, flat[0])
+        out = "" if len(flat) == len(named) else f", or move {flat[0].name} out of {outer.path}"
         raise BadInput(
             f"{outer.path}: {flat[0].name} has the name of a split, as have others beside it, and holds no "
             f"class folders ({held(tree, flat[0]) or 'nothing at all'}); sort its images into "
-            f"folders, one for each class, or {TABLE}, or move it out of {outer.path}"
+            f"folders, one for each class, or {TABLE}{out}, or rename it if it is a class"
         )
 
 
@@ -190,7 +191,7 @@ def _beside(tree: Tree, folder: Place, taken: Sequence[Place], why: str, passed:
             said = f"{why}; it holds {held(tree, inner)}"
             passed.append(Passed(inner.path, "in other folders", said, lost=True))
         else:
-            passed.append(Passed(inner.path, "folders without images", why, lost=False))
+            passed.append(Passed(inner.path, "without images", why, lost=False))
 
 
 def _check_readable(tree: Tree, folder: Place) -> None:

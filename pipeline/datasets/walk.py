@@ -161,7 +161,7 @@ class Tree:
             return _unreadable(entry.path, "unreadable", error)
         if is_system(entry.name, folder=folder):
             what = "folder" if folder else "file"
-            return Passed(entry.path, f"system {what}s", f"a {what} of the system or a program", lost=False)
+            return Passed(entry.path, "of the system", f"a {what} of the system or a program", lost=False)
         if folder and linked and _holds(real, parent.real):
             return Passed(entry.path, *CIRCLE, lost=False)
         one = Place(entry.path, real, folder, linked)

@@ -118,41 +118,49 @@ def test_rows_without_a_group_move_nobody(root: Path) -> None:
 
 
 def test_what_cannot_be_used_is_set_aside_and_listed(root: Path) -> None:
-    (root / "link.png").symlink_to(root / PATHS[0])
+    (root / "link.png").symlink_to(root / PATHS[3])
     (root / "linked").symlink_to(root / "some")
     (root / "half.png").write_bytes((root / PATHS[0]).read_bytes()[:40])
     os.mkfifo(root / "pipe.png")
     odd = [
         "gone.png", "link.png", "linked/001.png", "half.png", "some", "pipe.png", r"some\001.png", "x" * 300,
     ]  # fmt: skip
+    picture(root / "spaced.png", 900)
+    odd += ["spaced.png ", "some/050.PNG", "nothing.png"]
+    (root / "nothing.png").symlink_to("nowhere")
     write(
         root / "images.csv",
         path=[*PATHS, *odd],
         label=[*LABELS, *["odd"] * len(odd)],
-        note=["hm"] * (COUNT + 8),
+        note=["hm"] * (COUNT + 11),
     )
     project = opened(root)
     assert len(prepare(project)) == COUNT
     found = problems(project)
     assert found.pop("images.csv") == ("the column 'note' is none of path, label, split, group", "ignored")
+    assert found.pop("link.png") == (f"a link to {PATHS[3]}, which is used", "ignored")
+    assert found.pop("linked/001.png") == (f"a link to {PATHS[1]}, which is used", "ignored")
     assert {action for _, action in found.values()} == {"set aside"}
     assert {path: problem for path, (problem, _) in found.items() if path != "half.png"} == {
         "gone.png": "there is no such file",
-        "link.png": "a symbolic link is not followed",
-        "linked/001.png": "a symbolic link is not followed",
-        "some": "there is no such file",
-        "pipe.png": "there is no such file",
-        r"some\001.png": "there is no such file; folders are separated by / here",
+        "nothing.png": "a link to nothing",
+        "some": "a folder, no image file",
+        "pipe.png": "a pipe, no regular file",
+        r"some\001.png": "there is no such file; folders are separated by / here: some/001.png",
+        "spaced.png ": "there is no such file, but 'spaced.png'",
+        "some/050.PNG": "there is no such file, but 'some/050.png'",
         "x" * 300: "cannot be read (File name too long)",
     }
-    with pytest.raises(BadInput, match="--strict: 8 images are not usable"):
+    with pytest.raises(BadInput, match="--strict: 9 images are not usable: 4 missing"):
         prepare(project, strict=True)
 
 
 def test_a_missing_file_does_not_take_its_split_away(root: Path) -> None:
     given = ["train"] * 60 + [""] * 60
     write(root / "images.csv", path=[*PATHS, "gone.png"], label=[*LABELS, "odd"], split=[*given, "test"])
-    with pytest.raises(BadInput, match="none of them in test; put some into test"):
+    with pytest.raises(
+        BadInput, match="none in test; put images of each such class into test, or give no such split"
+    ):
         splits(root)
 
 
@@ -223,12 +231,24 @@ def test_spreadsheets_are_understood(root: Path) -> None:
     [
         ("", r"has no column 'path'; line 1 should name path, label"),
         ("path,label\n", r"images\.csv has no rows"),
-        ("path;label\na.png;x\n", r"has no column 'path'.* commas between, and is 'path;label'"),
+        ("path|label\na.png|x\n", r"has no column 'path'.* tabs between, and is 'path\|label'"),
         ("path,split\na.png,train\n", "has no column 'label'"),
         ("path,label,label\na.png,x,y\n", "has the column 'label' twice"),
         ("path,label\na.png,x\nb.png, \n", r"images\.csv, line 3: b\.png has no label; give it one"),
-        ("path,label\na.png,x\n\n./a.png,x\n", r"line 4: a\.png stands in line 2 already; delete one"),
-        ("path,label,split\na.png,x,dev\n", r"line 2: the split 'dev' should be one of train, validation"),
+        ("path,label\n" + "a,\n" * 9, r"line 2: a has no label \(the first of 9 such lines\); give it one"),
+        (
+            "path,label\na.png,x\n\n./a.png,x\na.png,x\nb.png,\n",
+            r"line 4: a\.png stands in line 2 already \(the first of 2 such lines\) "
+            r"\(1 more line has another fault\); delete one",
+        ),
+        ("path,label,split\na.png,x,eval\n", r"line 2: the split 'eval' should be one of train, .*test"),
+        ("path,label,groups\na.png,x,1\n", "'groups', which may be meant as 'group'.* rename it to group"),
+        ("path,label,Patient_Group\na.png,x,1\n", "'Patient_Group', which may be meant as 'group'"),
+        ("path,label,spilt\na.png,x,test\n", "'spilt', which may be meant as 'split'"),
+        ("path,label,usage\na.png,x,Test\n", "'usage', which may be meant as 'split'"),
+        ("filename,label\na.png,x\n", "no column 'path', and 'filename' is nearly that"),
+        ("path,Class\na.png,x\n", "no column 'label', and 'Class' is nearly that"),
+        ("imagePath,label\na.png,x\n", "no column 'path', and 'imagePath' is nearly that"),
         ("path,label\na.png\n", "line 2: 1 cells where line 1 names 2 columns"),
         ("path,label\na.png,x,y\n", "line 2: 3 cells where line 1 names 2 columns"),
         ("path,label\n/etc/passwd,x\n", r"line 2: the path '/etc/passwd' should be that of a file below"),
