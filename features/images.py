@@ -10,8 +10,6 @@ come as arrays are resized directly, without a crop.
 """
 
 import hashlib
-import io
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +17,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from features.decoding.formats import EXTENSIONS, FORMATS, OTHER_EXTENSIONS, kind
+from features.decoding.decode import Decoded, decode, upright_rgb
+from features.decoding.formats import EXTENSIONS, OTHER_EXTENSIONS, kind
+from features.decoding.limits import MAX_PIXELS, MIN_SIDE, Unreadable
 from features.errors import BadInput
 from features.network import PIXELS_SIZE, Size
 from features.views import CORNERS, random_crop
@@ -29,6 +29,8 @@ from features.views import CORNERS, random_crop
 # What a file means is in `features.decoding`; the rest of the project imports it from here
 __all__ = [
     "EXTENSIONS",
+    "MAX_PIXELS",
+    "MIN_SIDE",
     "OTHER_EXTENSIONS",
     "Decoded",
     "ImageArrays",
@@ -43,115 +45,7 @@ __all__ = [
     "upright_rgb",
 ]
 
-MAX_PIXELS = 120_000_000  # phones reach 108 megapixels; a 20 kB file can claim 169
-MIN_SIDE = 4  # pixels; below, nothing but noise would be enlarged
-MAX_ASPECT = 20  # beyond, the centre crop is a sliver of a huge resized image
-BACKGROUND = (255, 255, 255)  # under transparency
 CROP_RATIO = 256 / 224  # of the published evaluation protocol: resize to 256, crop 224
-
-
-class Unreadable(ValueError):
-    """A file that cannot be used as an image; the message is the reason."""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded image: RGB, upright.
-
-    Attributes
-    ----------
-    note : str
-        What a user should know although the image is used, or empty.
-    """
-
-    image: Image.Image
-    note: str = ""
-
-
-def decode(data: bytes, at_least: int = 0) -> Decoded:
-    """Decode an image file to upright RGB.
-
-    Parameters
-    ----------
-    at_least : int
-        Where not 0, a JPEG may come reduced, by up to 8 and in much less time, as long as both sides
-        keep so many pixels: for small pictures of it, never for features.
-
-    Raises
-    ------
-    Unreadable
-        With the reason in words, for anything that is not one whole image of a
-        listed format within the size limits.
-    """
-    if not data:
-        raise Unreadable("the file is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; pixels are what counts
-            with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-                _check_size(file.size)
-                frames = getattr(file, "n_frames", 1)
-                file.seek(0)
-                if at_least:
-                    file.draft(None, (at_least, at_least))
-                file.load()
-                image = upright_rgb(file)
-    except Unreadable:
-        raise
-    except Exception as error:
-        raise Unreadable(_reason(error)) from error
-    note = f"the first of {frames} frames is used" if frames > 1 and file.format != "MPO" else ""
-    return Decoded(image, note)
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn an image that Pillow has opened to upright RGB, as `decode` gives it.
-
-    Raises
-    ------
-    Unreadable
-        Beyond the size limits, and for floating-point images.
-    """
-    _check_size(image.size)
-    return _to_rgb(_upright(image))
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise Unreadable(f"{width} × {height} is more than {MAX_PIXELS // 1_000_000} megapixels")
-    if min(size) < MIN_SIDE:
-        raise Unreadable(f"{width} × {height}: a side is shorter than {MIN_SIDE} pixels")
-    if max(size) > MAX_ASPECT * min(size):
-        raise Unreadable(f"{width} × {height}: one side is more than {MAX_ASPECT} times the other")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image) or image
-    except Exception:  # noqa: BLE001 - a damaged EXIF block means: no orientation given
-        return image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        grey = np.asarray(image).astype(np.float64) / 257  # 65535 → 255
-        return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise Unreadable("a floating-point image has no defined brightness range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        image = Image.alpha_composite(background, image)
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"not an image in one of the formats {', '.join(FORMATS)}"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more than {MAX_PIXELS // 1_000_000} megapixels"
-    return f"cannot be decoded ({str(error) or type(error).__name__})"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,11 @@ HEAD = 4096  # bytes of a file that `kind` has use for
 
 # Pillow's names, an explicit list: it would otherwise also open EPS, which starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+# What `kind` calls it → the name of its reader; those not in FORMATS are read where they are `installed`
+READ = {
+    "JPEG": "JPEG", "PNG": "PNG", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF", "WebP": "WEBP", "PNM": "PPM",
+    "HEIC": "HEIF", "HEIF": "HEIF", "AVIF": "AVIF", "JPEG 2000": "JPEG2000",
+}  # fmt: skip
 
 _ALWAYS = ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .mpo"
 _SOMETIMES = {

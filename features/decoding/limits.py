@@ -1,0 +1,20 @@
+"""Why a file is not used, and within which limits an image has to be."""
+
+MAX_PIXELS = 120_000_000  # phones reach 108 megapixels; a 20 kB file can claim 169
+MIN_SIDE = 4  # pixels; below, nothing but noise would be enlarged
+MAX_ASPECT = 20  # beyond, the centre crop is a sliver of a huge resized image
+
+
+class Unreadable(ValueError):
+    """A file that cannot be used as an image; the message is the reason."""
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raise Unreadable where (width, height) is beyond the limits."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width} × {height} is more than {MAX_PIXELS // 1_000_000} megapixels")
+    if min(size) < MIN_SIDE:
+        raise Unreadable(f"{width} × {height}: a side is shorter than {MIN_SIDE} pixels")
+    if max(size) > MAX_ASPECT * min(size):
+        raise Unreadable(f"{width} × {height}: one side is more than {MAX_ASPECT} times the other")
