@@ -57,27 +57,26 @@ def check_splits(rows: Sequence[Row], given: frozenset[str]) -> None:
         return
     label = lacking[0]
     total = sum(there[label, split] for split in SPLITS)
+    out = ", or take such classes out of the data set" if len(labels) - len(lacking) > 1 else ""
     raise BadInput(
         f"{len(lacking)} of {len(labels)} classes have no image in some split, the first {label!r}, with "
         f"{total} {'image' if total == 1 else 'images'} and none in {' and '.join(missing[label])}; "
-        + _remedy(rows, label, missing[label], given)
+        f"{_remedy(rows, label, missing[label], given)}{out}"
     )
 
 
 def _remedy(rows: Sequence[Row], label: str, missing: Sequence[str], given: frozenset[str]) -> str:
     """What helps a class that some splits lack."""
-    out = "or take such classes out of the data set"
     if lacked := [split for split in missing if split in given]:
-        if not {row.split for row in rows} & set(lacked):
-            out = "or give no such split, so that it is drawn from train"
-        return f"put images of each such class into {' and '.join(lacked)}, {out}"
-    drawn = [split for split in SPLITS if split not in given or split == "train"]
+        empty = not {row.split for row in rows} & set(lacked)
+        drawn = ", or give no such split, so that it is drawn from train" if empty else ""
+        return f"put images of each such class into {' and '.join(lacked)}{drawn}"
+    drawing = [split for split in SPLITS if split not in given or split == "train"]
     names = unit_names(rows)
-    own = [row for row in rows if row.label == label and row.split in drawn]
-    if len({names.get(row.sha256, row.sha256) for row in own}) < len(drawn):
-        each = f"{' and '.join(drawn)} need one each that is no copy of another's and not of its group"
-        return f"add some, as {each}, {out}"
-    return f"give a split of your own, since no way was found to part the groups so that all have some, {out}"
+    own = [row for row in rows if row.label == label and row.split in drawing]
+    if len({names.get(row.sha256, row.sha256) for row in own}) < len(drawing):
+        return f"add some, as {' and '.join(drawing)} need one each, none a copy of another's or of its group"
+    return "give a split of your own, since no way was found to part the groups so that each has some"
 
 
 def check_at_most(kept: Sequence[Row], usable: Sequence[Row]) -> None:

@@ -227,6 +227,94 @@ def test_spreadsheets_are_understood(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "first",
+    [
+        "PATH,Label ,SPLIT,Group",
+        "path;label;split;group",
+        "Path\tLABEL\tsplit\t group ",
+        "\ufeffpath,label,Split,GROUP",
+    ],
+)
+def test_columns_in_any_case_and_with_any_separator(first: str, root: Path) -> None:
+    separator = next(each for each in ",;\t" if each in first)
+    names = ["Training", "valid", "TEST", "dev", "trn", "tst", "", "Val", "testing", "validation"]
+    means = [
+        "train",
+        "validation",
+        "test",
+        "validation",
+        "train",
+        "test",
+        "",
+        "validation",
+        "test",
+        "validation",
+    ]
+    cells = [(PATHS[k], LABELS[k // 10], names[k % 10], f"one, {k}") for k in range(COUNT)]
+    rows = [separator.join(f'"{cell}"' for cell in row) for row in cells]
+    (root / "images.csv").write_text("\n".join([first, *rows]), "utf-8")
+    manifest = prepare(opened(root))
+    assert [row.group for row in manifest.rows] == [f"one, {k}" for k in range(COUNT)]
+    assert [row.split for row in manifest.rows] == [means[k % 10] or "train" for k in range(COUNT)]
+
+
+def test_other_columns_are_ignored_and_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ages = [str(number) for number in range(COUNT)]
+    write(root / "images.csv", path=PATHS, label=LABELS, patient=GROUPS, age=ages, group=GROUPS, groups=ages)
+    prepare(opened(root))
+    said = capsys.readouterr().out
+    assert "3 other entries passed over: 1 column 'patient', 1 column 'age', 1 column 'groups'" in said
+
+
+def test_a_name_in_another_unicode_form_is_found(root: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for number, path in enumerate((f"{apart}/{apart}.png", f"{composed}1.png")):
+        picture(root / path, 800 + number)
+    odd = [f"{composed}/{composed}.png", f"{apart}1.png"]
+    write(root / "images.csv", path=[*PATHS, *odd], label=[*LABELS, "odd", "odd"])
+    project = opened(root)
+    lying = {f"{apart}/{apart}.png", f"{composed}1.png"}
+    assert {row.path for row in prepare(project).rows} == {*PATHS, *lying}
+    assert problems(project) == dict.fromkeys(
+        lying, ("its name has another Unicode form on the disk", "kept")
+    )
+
+
+def test_one_file_by_two_paths_is_used_once(root: Path) -> None:
+    (root / "links").mkdir()
+    (root / "links" / "3.png").symlink_to(f"../{PATHS[3]}")
+    (root / "all").symlink_to("some")
+    write(root / "images.csv", path=["links/3.png", "all/003.png", *PATHS], label=["odd", "odd", *LABELS])
+    project = opened(root)
+    assert [row.path for row in prepare(project).rows] == PATHS
+    said = (f"a link to {PATHS[3]}, which is used", "ignored")
+    assert problems(project) == {"links/3.png": said, "all/003.png": said}
+
+
+def test_images_outside_are_reached_by_links(root: Path, tmp_path: Path) -> None:
+    (root / "some").rename(tmp_path / "elsewhere")
+    (root / "some").symlink_to(tmp_path / "elsewhere")
+    write(root / "images.csv", path=PATHS, label=LABELS)
+    project = opened(root)
+    assert len(prepare(project)) == COUNT
+    assert not problems(project)
+
+
+def test_groups_that_differ_in_case_are_refused(root: Path) -> None:
+    write(root / "images.csv", path=PATHS, label=LABELS, group=[*GROUPS[:-1], "Patient 2"])
+    with pytest.raises(BadInput, match="the groups 'Patient 2' and 'patient 2' differ in upper and lower"):
+        splits(root)
+
+
+def test_a_class_whose_files_are_all_missing_is_refused(root: Path) -> None:
+    write(root / "images.csv", path=[*PATHS, "gone.png"], label=[*LABELS, "rare"])
+    with pytest.raises(
+        BadInput, match=r"1 of 3 classes have no usable image, the first 'rare': 1 missing \(gone"
+    ):
+        splits(root)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", r"has no column 'path'; line 1 should name path, label"),
