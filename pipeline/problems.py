@@ -11,6 +11,7 @@ from pathlib import Path
 
 from features.manifest import write_csv
 from pipeline.datasets import Problem
+from pipeline.datasets.names import shown
 
 KINDS = 6  # that are named
 COLUMNS = ("path", "problem", "action")
@@ -50,7 +51,7 @@ def counted(problems: Sequence[Problem]) -> str:
 def first(problems: Sequence[Problem]) -> str:
     """Name one."""
     one = problems[0]
-    return f"{'' if len(problems) == 1 else 'the first '}{one.path}: {one.problem}"
+    return f"{'' if len(problems) == 1 else 'the first '}{shown(one.path)}: {one.problem}"
 
 
 def from_here(path: Path) -> str:

@@ -75,7 +75,7 @@ def _remedy(rows: Sequence[Row], label: str, missing: Sequence[str], given: froz
     names = unit_names(rows)
     own = [row for row in rows if row.label == label and row.split in drawing]
     if len({names.get(row.sha256, row.sha256) for row in own}) < len(drawing):
-        return f"add some, as {' and '.join(drawing)} need one each, none a copy of another's or of its group"
+        return f"add some, as {', '.join(drawing)} need one each, none a copy of another's or of its group"
     return "give a split of your own, since no way was found to part the groups so that each has some"
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 
 from features.errors import BadInput
+from pipeline.datasets.names import shown
 
 # Of the file or folder itself: so it will be tomorrow
 LASTING = frozenset(
@@ -21,7 +22,7 @@ def checked(path: str | os.PathLike[str], error: OSError) -> str:
     """
     if error.errno in LASTING:
         return f"cannot be read ({error.strerror})"
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    name = shown(os.fspath(path))
     if error.errno == errno.ENOENT:
         raise BadInput(f"{name} was there and is gone; leave the images alone, and run again") from error
     raise BadInput(

@@ -9,6 +9,7 @@ from features.manifest import SPLITS
 from pipeline.datasets.base import Found, Listing, Problem
 from pipeline.datasets.faults import checked
 from pipeline.datasets.layout import held, layout
+from pipeline.datasets.names import shown
 from pipeline.datasets.walk import Passed, Place, Tree, place
 
 
@@ -44,21 +45,22 @@ def listing(root: Path) -> Listing:
 
 def _images(tree: Tree, folder: Place, root: Path, passed: list[Passed]) -> list[Place]:
     """Images of a class folder; what the manifest cannot name is passed over, too."""
-    images = []
+    images, others = [], []
     for one in tree.walk(folder):
         if isinstance(one, Passed):
-            passed.append(one)
+            others.append(one)
         elif _is_text(one.path):
             images.append(one)
         else:
             kind, said = "named not in UTF-8", "the name is not valid UTF-8"
-            passed.append(Passed(one.path, kind, said, lost=True))
+            others.append(Passed(one.path, kind, said, lost=True))
     if not images:
-        said = held(tree, folder)
+        said = held(others)
         raise BadInput(
-            f"the class folder {folder.path} holds no images"
+            f"the class folder {shown(folder.path)} holds no images"
             f"{f' that can be used, but {said}' if said else ''}; fill it, or take it out of {root}"
         )
+    passed += others
     return images
 
 

@@ -8,12 +8,13 @@ Folders decide, never files beside them. Where the names allow two readings, bot
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from features.errors import BadInput
 from features.manifest import SPLITS
+from pipeline.datasets.faults import checked
 from pipeline.datasets.names import form, says_nothing, split_of
 from pipeline.datasets.system import THUMBNAILS
 from pipeline.datasets.walk import Passed, Place, Tree
@@ -128,7 +129,7 @@ def _refuse_unclear(tree: Tree, outer: Place, named: dict[Place, str]) -> None:
         out = "" if len(flat) == len(named) else f", or move {flat[0].name} out of {outer.path}"
         raise BadInput(
             f"{outer.path}: {flat[0].name} has the name of a split, as have others beside it, and holds no "
-            f"class folders ({held(tree, flat[0]) or 'nothing at all'}); sort its images into "
+            f"class folders ({held(tree.walk(flat[0])) or 'nothing at all'}); sort its images into "
             f"folders, one for each class, or {TABLE}{out}, or rename it if it is a class"
         )
 
@@ -188,7 +189,7 @@ def _beside(tree: Tree, folder: Place, taken: Sequence[Place], why: str, passed:
         if inner in taken:
             continue
         if tree.holds_images(inner):
-            said = f"{why}; it holds {held(tree, inner)}"
+            said = f"{why}; it holds {held(tree.walk(inner))}"
             passed.append(Passed(inner.path, "in other folders", said, lost=True))
         else:
             passed.append(Passed(inner.path, "without images", why, lost=False))
@@ -197,11 +198,11 @@ def _beside(tree: Tree, folder: Place, taken: Sequence[Place], why: str, passed:
 def _check_readable(tree: Tree, folder: Place) -> None:
     """Refuse a folder that cannot be read where it decides what the others are."""
     for passed in tree.level(folder).passed:
-        if passed.path == folder.path:
-            raise BadInput(f"{folder.path} {passed.reason}; make it readable")
+        if passed.path == folder.path and passed.error:
+            raise BadInput(f"{folder.path} {checked(folder.path, passed.error)}; make it readable")
 
 
-def held(tree: Tree, folder: Place) -> str:
-    """In words, what a folder holds and in which number: "12 images, 3 .txt"; empty for nothing."""
-    kinds = Counter("images" if isinstance(one, Place) else one.kind for one in tree.walk(folder))
+def held(found: Iterable[Place | Passed]) -> str:
+    """In words, what a walk found and in which number: "12 images, 3 .txt"; empty for nothing."""
+    kinds = Counter("images" if isinstance(one, Place) else one.kind for one in found)
     return ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(4))

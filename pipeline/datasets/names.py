@@ -6,6 +6,7 @@ split_of("trains")        # "": no split's name
 twins(["Cat", "dog", "cat"])   # yields ("Cat", "cat", "in upper and lower case only")
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,14 @@ def split_of(name: str) -> str:
 def says_nothing(name: str) -> bool:
     """Whether a name tells of no class: data, images, photos, dataset."""
     return _AROUND.fullmatch(name.strip().casefold()) is not None
+
+
+def shown(path: str) -> str:
+    """Return a path as it can be printed: what is not UTF-8, or would move a cursor, as escapes."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 def form(name: str) -> str:
