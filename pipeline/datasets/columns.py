@@ -5,13 +5,12 @@ images of one patient would stand in two splits, and nothing would say so.
 """
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import BadInput
-from pipeline.datasets.names import split_of
+from pipeline.datasets.names import split_of, words
 
 COLUMNS = ("path", "label", "split", "group")
 REQUIRED = COLUMNS[:2]
@@ -21,7 +20,7 @@ NEARLY = 0.8  # of difflib: labels, grup, spilt
 CALLED = {
     "path": ("path", "paths", "file", "filename", "filepath", "image", "img", "picture", "photo"),
     "label": ("label", "class", "classname", "category", "target"),
-    "split": ("split", "subset", "partition", "fold"),
+    "split": ("split", "subset", "partition"),
     "group": ("group", "groupid"),
 }
 
@@ -101,8 +100,8 @@ def _ambiguous(file: Path, name: str, meant: str) -> str:
 def _nearest(wanted: str, names: Sequence[str]) -> str:
     """The first of some names that may be meant as one of `COLUMNS`, or nothing."""
     for name in names:
-        words = re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name)
-        singular = {word.casefold().removesuffix("s") for word in words} | {word.casefold() for word in words}
+        said = words(name)
+        singular = {word.removesuffix("s") for word in said} | {*said}
         ratio = difflib.SequenceMatcher(None, name.casefold(), wanted).ratio()
         if singular & set(CALLED[wanted]) or ratio >= NEARLY:
             return name

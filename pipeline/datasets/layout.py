@@ -15,7 +15,7 @@ from itertools import combinations
 from features.errors import BadInput
 from features.manifest import SPLITS
 from pipeline.datasets.faults import checked
-from pipeline.datasets.names import form, says_nothing, split_of
+from pipeline.datasets.names import form, says_nothing, split_of, split_within
 from pipeline.datasets.system import THUMBNAILS
 from pipeline.datasets.walk import Passed, Place, Tree
 
@@ -151,6 +151,7 @@ def _classes(tree: Tree, folder: Place, passed: list[Passed]) -> list[Place]:
             raise BadInput(
                 f"{folder.path}: {other.name} and {one.name} are one folder by a link; delete the link"
             )
+    _refuse_split_names(folder, classes)
     within = {one: _names_within(tree, one) for one in classes}
     counts = Counter(name for names in within.values() for name in names)
     common = {name for name, count in counts.items() if count > 1}
@@ -159,6 +160,21 @@ def _classes(tree: Tree, folder: Place, passed: list[Passed]) -> list[Place]:
         if len(both := names & more) >= SHARED and 2 * len(both) >= len(within[one] | within[other]):
             raise BadInput(_no_classes(folder, one, other, sorted(both)))
     return classes
+
+
+def _refuse_split_names(folder: Place, classes: Sequence[Place]) -> None:
+    """Refuse train_cats beside test_cats: splits of one class, that would be two classes."""
+    first: dict[tuple[str, ...], tuple[str, Place]] = {}
+    for one in classes:
+        split, rest = split_within(one.name)
+        if split:
+            other, place = first.setdefault(rest, (split, one))
+            if other != split:
+                name = " ".join(rest)
+                raise BadInput(
+                    f"{folder.path}: {place.name} and {one.name} look like splits of one class; arrange "
+                    f"them as {other}/{name} and {split}/{name}, or rename them if they are classes"
+                )
 
 
 def _names_within(tree: Tree, folder: Place) -> set[str]:

@@ -33,6 +33,20 @@ def split_of(name: str) -> str:
     return _MEANT.get(found[1], "either") if found else ""
 
 
+def words(name: str) -> list[str]:
+    """Words of a name, in lower case: of train_cats, trainCats and "train cats" these are train and cats."""
+    return [word.casefold() for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word]
+
+
+def split_within(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the split that one word of a name stands for, and the other words; nothing for none."""
+    said = words(name)
+    for k, word in enumerate(said):
+        if len(said) > 1 and word in _MEANT:
+            return _MEANT[word], (*said[:k], *said[k + 1 :])
+    return "", ()
+
+
 def says_nothing(name: str) -> bool:
     """Whether a name tells of no class: data, images, photos, dataset."""
     return _AROUND.fullmatch(name.strip().casefold()) is not None

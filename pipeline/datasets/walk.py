@@ -213,7 +213,10 @@ def _no_image(one: Place) -> Passed:
     """Pass over a file that has another extension than images have; its first bytes say what it is."""
     suffix = extension(one.name)
     if suffix in OTHER_EXTENSIONS:
-        return Passed(one.path, suffix, f"{suffix} files are not read; convert it", lost=True)
+        remedy = (
+            "install pillow-heif, or save it as JPEG" if suffix[:3] == ".he" else "save it as PNG or JPEG"
+        )
+        return Passed(one.path, suffix, f"{suffix} files are not read; {remedy}", lost=True)
     try:
         with open(one.path, "rb", buffering=0) as file:  # noqa: PTH123 - for every file
             words = kind(file.read(HEAD))

@@ -90,6 +90,8 @@ def test_a_split_that_is_not_there_is_drawn(names: tuple[str, ...], tmp_path: Pa
         (["train", "val", "test"], r"test has the name of a split, .* no class folders \(2 images\); sort"),
         ([*both("train"), "test"], r"test has the name .*, or move test out of"),
         (["train/steam", "train/diesel", "plane"], "train may be .* split, with diesel .* beside plane"),
+        (["train_cats", "train_dogs", "test_cats", "test_dogs"], "test_cats and train_cats .* train/cats"),
+        (["trainA", "testA"], "testA and trainA look like splits of one class; arrange them as test/a"),
         (["only"], r"there is one class only, 'only'"),
     ],
 )  # fmt: skip
@@ -111,6 +113,7 @@ def test_two_readings_are_refused(folders: list[str], words: str, tmp_path: Path
         (["cat/images", "dog/images"], {"cat", "dog"}),
         (["cat/thumbs", "cat", "dog/thumbs", "dog", "dog/x", "cat/x"], {"cat", "dog"}),
         (["trains", "contest", "invalid"], {"trains", "contest", "invalid"}),
+        (["train station", "test tube"], {"train station", "test tube"}),
     ],
 )
 def test_what_is_a_class(folders: list[str], classes: set[str], tmp_path: Path) -> None:

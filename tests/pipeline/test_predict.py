@@ -383,7 +383,7 @@ def test_what_a_folder_holds_and_is_passed_over_has_a_row(
     found = {str(one["image"]): one for one in answers(done.stdout)}
     assert {name: one["problem"] for name, one in found.items() if one["problem"]} == {
         "in/b.png?w=200": "PNG, though its name has no extension of an image; rename it to use it",
-        "in/d.jxl": ".jxl files are not read; convert it",
+        "in/d.jxl": ".jxl files are not read; save it as PNG or JPEG",
         "in/e.png": "a pipe, no regular file",
         "in/h.png": "a link to nothing",
         "in/j.png": "Input/output error",
