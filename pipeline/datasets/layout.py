@@ -55,22 +55,30 @@ def layout(tree: Tree, root: Place) -> Layout:
 
 def _outer(tree: Tree, folder: Place, passed: list[Passed]) -> Place:
     """Go into the one folder that holds all, as archives have it; a split folder is none."""
-    holding = [inner for inner in tree.level(folder).folders if tree.holds_images(inner)]
-    if len(holding) != 1 or split_of(holding[0].name) or not tree.level(holding[0]).folders:
-        return folder
-    _beside(tree, folder, holding, "not in a class folder", passed)
-    return _outer(tree, holding[0], passed)
+    been = {folder.real}
+    while True:
+        holding = [inner for inner in tree.level(folder).folders if tree.holds_images(inner)]
+        if len(holding) != 1 or holding[0].real in been:  # links may lead back
+            return folder
+        if split_of(holding[0].name) or not tree.level(holding[0]).folders:
+            return folder
+        _beside(tree, folder, holding, "not in a class folder", passed)
+        folder = holding[0]
+        been.add(folder.real)
 
 
 def _within(tree: Tree, folder: Place, split: str, passed: list[Passed]) -> Place:
     """Go into seg_train/seg_train or train/images, where the class folders are."""
-    inner = tree.level(folder).folders
-    if len(inner) != 1 or not tree.level(inner[0]).folders:
-        return folder
-    if split_of(inner[0].name) != split and not says_nothing(inner[0].name):
-        return folder
-    _beside(tree, folder, inner, "not in a class folder", passed)
-    return _within(tree, inner[0], split, passed)
+    been = {folder.real}
+    while True:
+        inner = tree.level(folder).folders
+        if len(inner) != 1 or inner[0].real in been or not tree.level(inner[0]).folders:
+            return folder
+        if split_of(inner[0].name) != split and not says_nothing(inner[0].name):
+            return folder
+        _beside(tree, folder, inner, "not in a class folder", passed)
+        folder = inner[0]
+        been.add(folder.real)
 
 
 def _splits(tree: Tree, outer: Place) -> dict[str, Place]:

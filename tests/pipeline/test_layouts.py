@@ -252,6 +252,13 @@ def test_links_in_circles_end(two: Path, tmp_path: Path) -> None:
     assert counted(listed) == {("", "cat"): 3, ("", "dog"): 9}  # and, by links, the cats' and those away
 
 
+def test_folders_that_are_linked_to_each_other_end(tmp_path: Path) -> None:
+    one, other = lay(tmp_path, "one", images=0) / "one", lay(tmp_path, "other") / "other"
+    (one / "there").symlink_to(other)
+    (other / "back").symlink_to(one)
+    assert counted(listing("folder", one)) == {("", "back"): 3}
+
+
 def test_a_linked_split_is_used_and_nothing_of_it_is_set_aside(tmp_path: Path) -> None:
     away = lay(tmp_path / "away", "cat", "dog")
     root = lay(tmp_path / "root", *both("train", "test"))
