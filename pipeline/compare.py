@@ -24,6 +24,7 @@ from pipeline.bootstrap import Bootstrapped, bootstrap
 from pipeline.budget import equal_budget
 from pipeline.lines import BASELINES, DIFFERENCES, ENSEMBLE, Line, baseline_of, best_head
 from pipeline.methods import Method, methods_of
+from pipeline.natural import in_order
 from pipeline.price import price_of
 from pipeline.project import Project, read_json
 from pipeline.train import in_words
@@ -157,7 +158,8 @@ def _per_class(methods: Sequence[Method]) -> list[tuple[Any, ...]]:
         p = method.predictions
         scores = statistics.per_class(statistics.confusion(p.proba.argmax(axis=1), p.label, len(p.classes)))
         columns = [scores["images"], *(np.round(scores[name], DECIMALS) for name in PER_CLASS[3:])]
-        rows += [(method.name, name, *values) for name, *values in zip(p.classes, *columns, strict=True)]
+        names = p.classes.tolist()
+        rows += [(method.name, names[k], *(values[k] for values in columns)) for k in in_order(names)]
     return rows
 
 

@@ -6,6 +6,7 @@ for group in arriving(sys.stdin.buffer, most=128): ...   # what has come so far
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from features.errors import BadInput
 from features.files import sha256_file
 from features.images import EXTENSIONS, Unreadable, array_sha256, decode, upright_rgb
 from features.manifest import Manifest, Row
+from pipeline.datasets.walk import Passed, Place, Tree, irregular, place
 
 T = TypeVar("T")
 Asked = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]  # of (H, W, 3) or (H, W), RGB or grey
@@ -28,11 +30,11 @@ Asked = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]  # of (H, W, 3)
 BLANK = Image.new("RGB", (32, 32))  # runs in place of an image that cannot be read, and is dropped
 
 
-def listed(arguments: Sequence[str]) -> list[Path]:
+def listed(arguments: Sequence[str]) -> list[Path | Passed]:
     """List the images that paths, folders and patterns name, each argument's sorted.
 
-    A path that is not there stays in the list, as does what holds or matches no image: each has its
-    own line in the answer.
+    A path that is not there stays in the list, as does what holds or matches no image, and what a folder
+    holds that is an image and passed over, as `prepare` does: each has its own line in the answer.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def listed(arguments: Sequence[str]) -> list[Path]:
         Where nothing matches any of them.
     """
     found = [path for argument in arguments for path in _matching(argument) or [Path(argument)]]
-    if not any(path.exists() and not path.is_dir() for path in found):
+    if not any(isinstance(path, Passed) or _is_there(path) for path in found):
         raise BadInput(
             f"no images match {', '.join(arguments)}; name image files, folders of them "
             f"({', '.join(sorted(EXTENSIONS))}), patterns such as 'photos/*.jpg', or - for standard input"
@@ -48,24 +50,31 @@ def listed(arguments: Sequence[str]) -> list[Path]:
     return found
 
 
-def _matching(argument: str) -> list[Path]:
-    path = Path(argument)
-    if path.is_dir():
-        return _below(path)
-    if not path.exists() and glob.has_magic(argument):  # no shell has expanded it
-        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 - any path
-        return [one for match in matches for one in (_below(match) if match.is_dir() else [match])]
-    return [path]
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, be it one that cannot be looked at."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
 
 
-def _below(folder: Path) -> list[Path]:
-    """Image files in a folder and below, sorted; hidden ones are passed over."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        named = [Path(parent, name) for name in files if not name.startswith(".")]
-        found += [path for path in named if path.suffix.lower() in EXTENSIONS]
-    return sorted(found)
+def _matching(argument: str) -> list[Path | Passed]:
+    # Not Path's own: these answer False where a name is too long, or a disk does not answer
+    if os.path.isdir(argument):  # noqa: PTH112
+        return _below(argument)
+    if not os.path.lexists(argument) and glob.has_magic(argument):  # no shell has expanded it
+        matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - any path
+        return [one for match in matches for one in _matching(match)]
+    return [Path(argument)]
+
+
+def _below(folder: str) -> list[Path | Passed]:
+    """Images in a folder and below, and those among them that are passed over, by path."""
+    found = [one for one in Tree().walk(place(folder)) if isinstance(one, Place) or one.lost]
+    found.sort(key=lambda one: Path(one.path))
+    return [Path(one.path) if isinstance(one, Place) else one for one in found]
 
 
 def lines(binary: Iterable[bytes]) -> Iterator[Path]:
@@ -154,9 +163,14 @@ def opened(item: Asked) -> Image.Image:
         return Image.fromarray(item).convert("RGB")
     if isinstance(item, Image.Image):
         return upright_rgb(item)
+    if isinstance(item, Passed):
+        raise Unreadable(item.reason)
     path = Path(item)
-    if path.is_dir():
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
         raise Unreadable("a folder, from which no image was taken")
+    if not stat.S_ISREG(mode):  # a pipe may wait for ever
+        raise Unreadable(irregular(mode))
     return decode(path.read_bytes()).image
 
 
@@ -167,6 +181,6 @@ def _digest(item: Asked) -> str:
     if isinstance(item, Image.Image):
         return array_sha256(np.asarray(item))
     try:
-        return sha256_file(Path(item))
+        return sha256_file(Path(item)) if Path(item).is_file() else ""
     except OSError:  # `image` will say so
         return ""

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from features.manifest import SPLITS, Manifest
+from pipeline.natural import natural
 
 WEIGHTS = {  # a card's label → in words
     "imagenet": "trained on ImageNet",
@@ -52,7 +53,9 @@ def model_card(card: Mapping[str, Any], manifest: Manifest, features: Mapping[st
     environment.filters["md"] = escaped
     network = [features["weights_source"]["network"]] if features and card["weights"] != "none" else []
     seen = Counter((row.label, row.split) for row in manifest.rows)
-    counts = [(name, [seen[name, split] for split in SPLITS]) for name in manifest.classes]
+    counts = [
+        (name, [seen[name, split] for split in SPLITS]) for name in sorted(manifest.classes, key=natural)
+    ]
     totals = [len(manifest.where(split)) for split in SPLITS]
     crossed = (card["inputs"]["tuning"] or {}).get("protocol", "validation") != "validation"
     scored = f"{totals[0] + totals[1]} train and validation images, by cross-validation"

@@ -8,12 +8,13 @@ from features.manifest import write_csv
 from pipeline import finetune
 from pipeline.lines import Line
 from pipeline.methods import Method
+from pipeline.natural import in_order
 from pipeline.project import Project
 
 ACCURACY = ("method", "top1", "low", "high", "weights")
 TUNING = ("method", "normalisation", "C", "validation_top1")
 TRAINING = ("method", "recipe", "epoch", "train_loss", "validation_top1")
-CONFUSION = ("actual", "predicted")
+CONFUSION = ("actual", "predicted", "actual_place", "predicted_place")
 
 
 def write_accuracies(folder: Path, lines: Sequence[Line]) -> None:
@@ -24,12 +25,17 @@ def write_accuracies(folder: Path, lines: Sequence[Line]) -> None:
 
 
 def write_confusion(folder: Path, name: str, method: Method | None) -> None:
-    """Write `confusion_<name>.csv`: true and predicted class of each test image, no rows for no method."""
-    rows: list[tuple[str, str]] = []
+    """Write `confusion_<name>.csv`: true and predicted class of each test image, no rows for no method.
+
+    With the places of both among the classes in natural order, by which the template sorts.
+    """
+    rows: list[tuple[str, str, int, int]] = []
     if method is not None:
         found = method.predictions
-        answers = found.classes[found.proba.argmax(axis=1)]
-        rows = list(zip(found.classes[found.label].tolist(), answers.tolist(), strict=True))
+        names = found.classes.tolist()
+        places = {number: place for place, number in enumerate(in_order(names))}
+        for actual, answer in zip(found.label.tolist(), found.proba.argmax(axis=1).tolist(), strict=True):
+            rows.append((names[actual], names[answer], places[actual], places[answer]))
     write_csv(folder / f"confusion_{name}.csv", CONFUSION, rows)
 
 

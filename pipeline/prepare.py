@@ -7,35 +7,35 @@ and `artifacts/dataset.json` (the parameters they came from).
 """
 
 import hashlib
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 
 from features.errors import BadInput
 from features.files import written_aside
 from features.images import ImageArrays, ImageFolder, Unreadable, array_sha256, decode
 from features.immutable import sealed
-from features.manifest import SPLITS, Manifest, Row, write_csv
+from features.manifest import SPLITS, Manifest, Row
 from features.progress import Progress
 from pipeline.datasets import Found, Listing, Problem, listing
-from pipeline.params import Dataset
+from pipeline.datasets.faults import checked
+from pipeline.problems import counted, first, set_aside, summary, write
 from pipeline.project import Project
 from pipeline.splits import at_most, settle
+from pipeline.usable import check_at_most, check_splits, check_usable, file_twins, refuse_twins
 
 DECODERS = 4  # threads: reading waits for the disk, decoding releases the interpreter's lock
 
 
 @dataclass(frozen=True)
 class Looked:
-    """An image that was read: its row (without a split yet), or the reason why not."""
+    """An image that was read: its row (without a split yet), or the reason why not, and its kind."""
 
     found: Found
     row: Row | None
     note: str = ""
+    kind: str = ""
 
 
 def prepare(project: Project, *, strict: bool = False) -> Manifest:
@@ -44,32 +44,34 @@ def prepare(project: Project, *, strict: bool = False) -> Manifest:
     Raises
     ------
     BadInput
-        No images, a single class, a class that is missing in a split; with
-        `strict`, also any image that had to be set aside.
+        No images, a single class, a class that is missing in a split, names that nobody can tell apart, a
+        disk that does not answer; with `strict`, also any image that had to be set aside.
     """
     dataset = project.settings.dataset
     listed = listing(dataset.name, project.dataset_root, csv=dataset.csv, download=dataset.download)
+    refuse_twins(listed.found)
     looked = _look(listed)
     problems = listed.problems + [
-        Problem(one.found.path, one.note, "kept" if one.row else "set aside") for one in looked if one.note
+        Problem(one.found.path, one.note, "kept" if one.row else "set aside", one.kind)
+        for one in looked
+        if one.note
     ]
+    problems += file_twins(listed.found)
     rows = [one.row for one in looked if one.row]
     rows, parted = settle(rows, dataset, listed.given_splits)
     usable = rows
     if dataset.at_most:
         rows = at_most(rows, dataset.at_most, dataset.seed)
     problems += parted
-    _check_names(rows)
     manifest = Manifest(tuple(sorted(rows, key=lambda row: row.path)))
-    problems.sort(key=lambda problem: problem.path)
-    write_csv(project.problems, ("path", "problem", "action"), [tuple(vars(p).values()) for p in problems])
-    aside = [problem for problem in problems if problem.action == "set aside"]
-    if aside:
-        first = f"{aside[0].path}: {aside[0].problem}"
-        print(f"prepare: {len(aside)} images set aside ({first}; all are listed in {project.problems})")
-        if strict:
-            raise BadInput(f"--strict: {len(aside)} images are not usable, the first {first}")
-    _check_classes(manifest, dataset, listed, usable)
+    write(problems, project.problems)
+    for line in summary(problems, project.problems):
+        print(f"prepare: {line}")
+    if strict and (aside := set_aside(problems)):
+        raise BadInput(f"--strict: {len(aside)} images are not usable: {counted(aside)} ({first(aside)})")
+    check_usable(listed, usable, problems)
+    check_splits(usable, listed.given_splits)
+    check_at_most(manifest.rows, usable)
     manifest.write(project.manifest)
     _write_record(project, manifest, problems)
     if len(rows) < len(usable):
@@ -100,59 +102,20 @@ def _look_at_array(source: ImageArrays, found: Found) -> Looked:
 
 
 def _look_at_file(source: ImageFolder, found: Found) -> Looked:
+    file = source.root / found.path
     try:
-        data = (source.root / found.path).read_bytes()
+        data = file.read_bytes()
+    except OSError as error:
+        return Looked(found, None, checked(file, error), "unreadable")
+    try:
         decoded = decode(data)
     except Unreadable as reason:
-        return Looked(found, None, str(reason))
-    except OSError as error:
-        return Looked(found, None, f"cannot be read ({error.strerror})")
+        return Looked(found, None, str(reason), "not decodable")
     return Looked(found, _row(found, hashlib.sha256(data).hexdigest(), *decoded.image.size), decoded.note)
 
 
 def _row(found: Found, sha256: str, width: int, height: int) -> Row:
     return Row(found.path, found.path, found.label, found.split, sha256, width, height, found.group)
-
-
-def _check_names(rows: list[Row]) -> None:
-    """Refuse names that look the same to people and are not (Unicode NFC and NFD)."""
-
-    def normal(name: str) -> str:
-        return unicodedata.normalize("NFC", name)
-
-    named = {"classes": "label", "files": "path", "groups": "group"}
-    for what, column in named.items():
-        names = {getattr(row, column) for row in rows}
-        for _, group in groupby(sorted(names, key=normal), key=normal):
-            twins = list(group)
-            if len(twins) > 1:
-                raise BadInput(
-                    f"the {what} {twins[0]!r} and {twins[1]!r} differ in Unicode form only; rename one"
-                )
-
-
-def _check_classes(manifest: Manifest, dataset: Dataset, listed: Listing, usable: Sequence[Row]) -> None:
-    """Refuse what no comparison can be made of; `usable` are the rows before `dataset.at_most`."""
-    if not manifest.rows:
-        raise BadInput("no usable image is left; artifacts/problems.csv says why")
-    labels = sorted({row.label for row in usable})
-    if len(labels) < 2:
-        raise BadInput(f"there is one class only, {labels[0]!r}; a comparison needs at least two")
-    counts = Counter((row.label, row.split) for row in manifest.rows)
-    before = Counter((row.label, row.split) for row in usable)
-    for label in labels:
-        for split in SPLITS:
-            if before[label, split] and not counts[label, split]:
-                raise BadInput(f"dataset.at_most leaves no image of class {label!r} in {split}; raise it")
-            if not counts[label, split]:
-                total = sum(counts[label, other] for other in SPLITS)
-                remedy = (
-                    f"put some into {split}"
-                    if split in listed.given_splits
-                    else f"add images, change dataset.seed ({dataset.seed}) or the fractions, "
-                    "or give a split of your own"
-                )
-                raise BadInput(f"class {label!r} has {total} images and none of them in {split}; {remedy}")
 
 
 def _write_record(project: Project, manifest: Manifest, problems: list[Problem]) -> None:

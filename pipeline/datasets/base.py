@@ -1,11 +1,8 @@
 """What every data set gives: the images it found, what is odd about them, where they are read from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from features.images import ImageArrays, ImageFolder
-
-# How people name a split, in folders and tables, and what it is called from here on
-SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -20,18 +17,34 @@ class Found:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something a user should know about a file: what, and what was done (`problems.csv`)."""
+    """Something a user should know about a file: what, and what was done (`problems.csv`).
+
+    Attributes
+    ----------
+    action : str
+        "set aside" (an image that is not used), "ignored" (nothing is lost), "kept" (used, but odd).
+    kind : str
+        What is counted together on the terminal: ".heic", "hidden"; words that a number can stand before.
+    """
 
     path: str
     problem: str
-    action: str  # "set aside", "ignored", "kept"
+    action: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a data set offers; splits that are not among `given_splits` are drawn."""
+    """What a data set offers; splits that are not among `given_splits` are drawn.
+
+    Attributes
+    ----------
+    missing : list of Found
+        Images that it names and whose files cannot be used; `problems` says why.
+    """
 
     source: ImageFolder | ImageArrays
     found: list[Found]
     problems: list[Problem]
     given_splits: frozenset[str]
+    missing: list[Found] = field(default_factory=list)

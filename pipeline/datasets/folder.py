@@ -1,96 +1,85 @@
-"""Folders of image files: `root/<class>/**`, or `root/<split>/<class>/**`."""
+"""Folders of image files: `root/<class>/**`, or `root/<split>/<class>/**` (see `layout`)."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from features.errors import BadInput
-from features.images import EXTENSIONS, ImageFolder
+from features.images import ImageFolder
 from features.manifest import SPLITS
-from pipeline.datasets.base import SPLIT_NAMES, Found, Listing, Problem
-
-SKIPPED = frozenset({"Thumbs.db", "desktop.ini"})
+from pipeline.datasets.base import Found, Listing, Problem
+from pipeline.datasets.faults import checked
+from pipeline.datasets.layout import held, layout
+from pipeline.datasets.names import shown
+from pipeline.datasets.walk import Passed, Place, Tree, place
 
 
 def listing(root: Path) -> Listing:
-    """List the image files; links, hidden and other files become problems.
+    """List the image files; what is passed over becomes problems.
 
     Raises
     ------
     BadInput
-        No such folder, no images, an empty class folder, both val and validation.
+        No such folder, no images, a class folder without any, folders of which it is not clear what they
+        are (see `layout`), a disk that does not answer.
     """
     if not root.is_dir():
-        raise BadInput(f"dataset.root: there is no folder {root}")
+        raise BadInput(f"dataset.root: {'this is a file:' if root.exists() else 'there is no folder'} {root}")
+    tree = Tree()
+    arranged = layout(tree, place(str(root)))
     found: list[Found] = []
-    problems: list[Problem] = []
-    splits = _split_folders(root)
-    below: dict[Path, str] = {root / name: SPLIT_NAMES[name] for name in splits} if splits else {root: ""}
-    for folder, split in below.items():
-        for entry in _entries(folder, root, problems):
-            if entry.is_dir():
-                _class_folder(entry, split, root, found, problems)
-            elif entry not in below:
-                problems.append(Problem(_relative(entry, root), "not in a class folder", "ignored"))
-    if splits:
-        others = [entry for entry in _entries(root, root, problems) if entry not in below]
-        problems += [Problem(_relative(e, root), "not in a split folder", "ignored") for e in others]
+    passed = list(arranged.passed)
+    for split, folder in arranged.classes:
+        images = _images(tree, folder, root, passed)
+        found += [Found(_relative(one.path, root), folder.name, split) for one in images]
+    problems = [_problem(one, root) for one in passed]
     if not found:
         listed = f" ({len(problems)} entries were passed over)" if problems else ""
         raise BadInput(
             f"no images found in {root}{listed}; expected {root}/<class>/*.jpg "
             f"or {root}/{{{','.join(SPLITS)}}}/<class>/*.jpg"
         )
-    return Listing(ImageFolder(root), found, problems, frozenset(below.values()) - {""})
+    found.sort(key=lambda image: image.path)
+    given = frozenset(split for split, _ in arranged.classes) - {""}
+    return Listing(ImageFolder(root), found, problems, given)
 
 
-def _split_folders(root: Path) -> list[str]:
-    """Split folders, if `root/train` is one: it holds class folders and no images of its own."""
-    train = root / "train"
-    if not train.is_dir() or train.is_symlink():
-        return []
-    entries = list(train.iterdir())
-    if any(entry.suffix.lower() in EXTENSIONS for entry in entries) or not any(e.is_dir() for e in entries):
-        return []  # a class that is called train
-    names = [name for name in SPLIT_NAMES if (root / name).is_dir()]
-    if {"val", "validation"} <= set(names):
-        raise BadInput(f"{root} has both val and validation; keep one of them")
-    return names
-
-
-def _entries(folder: Path, root: Path, problems: list[Problem]) -> Iterator[Path]:
-    """A folder's entries in order; links, hidden and unnameable entries become problems."""
-    for entry in sorted(folder.iterdir()):
-        try:
-            entry.name.encode()
-        except UnicodeEncodeError:
-            problems.append(Problem(_relative(entry, root), "the name is not valid UTF-8", "set aside"))
-            continue
-        if entry.is_symlink():
-            problems.append(Problem(_relative(entry, root), "a symbolic link is not followed", "set aside"))
-        elif entry.name.startswith(".") or entry.name in SKIPPED:
-            problems.append(Problem(_relative(entry, root), "a hidden file or folder", "ignored"))
+def _images(tree: Tree, folder: Place, root: Path, passed: list[Passed]) -> list[Place]:
+    """Images of a class folder; what the manifest cannot name is passed over, too."""
+    images, others = [], []
+    for one in tree.walk(folder):
+        if isinstance(one, Passed):
+            others.append(one)
+        elif _is_text(one.path):
+            images.append(one)
         else:
-            yield entry
+            kind, said = "named not in UTF-8", "the name is not valid UTF-8"
+            others.append(Passed(one.path, kind, said, lost=True))
+    if not images:
+        said = held(others)
+        raise BadInput(
+            f"the class folder {shown(folder.path)} holds no images"
+            f"{f' that can be used, but {said}' if said else ''}; fill it, or take it out of {root}"
+        )
+    passed += others
+    return images
 
 
-def _relative(path: Path, root: Path) -> str:
-    """Path below root with forward slashes; bytes that are not UTF-8 become backslash escapes."""
-    name = path.relative_to(root).as_posix()
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _class_folder(folder: Path, split: str, root: Path, found: list[Found], problems: list[Problem]) -> None:
-    before = len(found)
-    pending = [folder]
-    while pending:
-        for entry in _entries(pending.pop(), root, problems):
-            if entry.is_dir():
-                pending.append(entry)
-            elif entry.suffix.lower() in EXTENSIONS:
-                found.append(Found(entry.relative_to(root).as_posix(), folder.name, split))
-            else:
-                kinds = "its extension is not that of a known image format"
-                problems.append(Problem(_relative(entry, root), kinds, "ignored"))
-    if len(found) == before:
-        raise BadInput(f"the class folder {folder} holds no images; fill it or delete it")
+def _problem(passed: Passed, root: Path) -> Problem:
+    """Say it of the path below root; BadInput where it may be otherwise the next time."""
+    if passed.error:
+        checked(passed.path, passed.error)
+    action = "set aside" if passed.lost else "ignored"
+    name = os.fsencode(_relative(passed.path, root)).decode("utf-8", "backslashreplace")
+    return Problem(name, passed.reason, action, passed.kind)
+
+
+def _relative(path: str, root: Path) -> str:
+    return path[len(str(root)) :].lstrip("/")

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from features.errors import BadInput
 from features.images import ImageFolder
-from pipeline.datasets.base import SPLIT_NAMES, Found, Listing, Problem
+from pipeline.datasets.base import Found, Listing, Problem
+from pipeline.datasets.columns import COLUMNS, Header, check_unread, header, separator
+from pipeline.datasets.names import SPLIT_NAMES, split_of
+from pipeline.datasets.table_files import Files
 
-COLUMNS = ("path", "label", "split", "group")
-REQUIRED = COLUMNS[:2]
+Line = tuple[int, list[str]]
 
 
 def listing(root: Path, name: str) -> Listing:
@@ -27,36 +29,38 @@ def listing(root: Path, name: str) -> Listing:
     ------
     BadInput
         Names the table, the line and the remedy: no such table, not UTF-8, a
-        column missing or twice, an empty path or label, an unknown split, a path
-        that is not below `root` or stands there twice, no rows.
+        column missing, twice or nearly right, an empty path or label, an unknown split, a path
+        that is not below `root` or stands there twice, no rows, a disk that does not answer.
     """
     file = root / name
     if not file.is_file():
         raise BadInput(
             f"dataset.csv: there is no table {file}; put it there, or name another one below {root}"
         )
-    table = _cells(file)
-    header = _header(file, next(table, (1, []))[1])
+    lines = list(_cells(file))
+    columns = header(file, lines[0][1] if lines else [])
+    none = f"is none of {', '.join(COLUMNS)}"
     problems = [
-        Problem(name, f"the column {column!r} is none of {', '.join(COLUMNS)}", "ignored")
-        for column in header
-        if column not in COLUMNS
+        Problem(name, f"the column {column!r} {none}", "ignored", f"column {column!r}")
+        for column in columns.unknown.values()
     ]
-    images = _images(file, header, table)
+    images = _images(file, columns, lines[1:])
     if not images:
         raise BadInput(f"{file} has no rows; give each image one: {', '.join(COLUMNS)}")
-    reasons = {image.path: _unusable(root, image.path) for image in images}
-    problems += [Problem(path, reason, "set aside") for path, reason in reasons.items() if reason]
-    found = [image for image in images if not reasons[image.path]]
+    check_unread(file, columns, [cells for _, cells in lines[1:]])
+    found, missing, odd = Files(root).resolved(images)
     # A split whose files are all missing is given nevertheless: their return moves no other image
-    return Listing(ImageFolder(root), found, problems, frozenset(image.split for image in images) - {""})
+    given = frozenset(image.split for image in images) - {""}
+    return Listing(ImageFolder(root), found, problems + odd, given, missing)
 
 
-def _cells(file: Path) -> Iterator[tuple[int, list[str]]]:
+def _cells(file: Path) -> Iterator[Line]:
     """Line numbers and cells of all rows that are not empty, the header's included."""
     with file.open(newline="", encoding="utf-8-sig") as opened:  # Excel begins UTF-8 with a mark
-        reader = csv.reader(opened, strict=True)
         try:
+            first = next((line for line in opened if line.strip()), "")
+            opened.seek(0)
+            reader = csv.reader(opened, delimiter=separator(first), strict=True)
             yield from ((reader.line_num, cells) for cells in reader if cells)
         except UnicodeDecodeError as error:
             raise BadInput(f"{file} is not UTF-8 ({error.reason}); save it as UTF-8") from error
@@ -64,62 +68,64 @@ def _cells(file: Path) -> Iterator[tuple[int, list[str]]]:
             raise BadInput(f"{file}, line {reader.line_num}: not valid CSV ({error})") from error
 
 
-def _header(file: Path, cells: list[str]) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    missing = [name for name in REQUIRED if name not in header]
-    twice = [name for name in COLUMNS if header.count(name) > 1]
-    if missing or twice:
-        fault = f"has no column {missing[0]!r}" if missing else f"has the column {twice[0]!r} twice"
-        raise BadInput(
-            f"{file} {fault}; line 1 should name path, label and, where wanted, split and group, "
-            f"with commas between, and is {','.join(cells)[:80]!r}"
-        )
-    return header
+class _Faults:
+    """Faults of rows by what mends them: the first of each, and how many there are."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.first: dict[str, tuple[int, str]] = {}  # remedy → line and fault
+        self.count: dict[str, int] = {}
+
+    def add(self, line: int, fault: str, remedy: str) -> None:
+        self.first.setdefault(remedy, (line, fault))
+        self.count[remedy] = self.count.get(remedy, 0) + 1
+
+    def refuse(self) -> None:
+        """Raise BadInput for the fault that comes first; counts all of its kind, and the rest."""
+        if not self.first:
+            return
+        remedy, (line, fault) = next(iter(self.first.items()))
+        count, rest = self.count[remedy], sum(self.count.values()) - self.count[remedy]
+        more = f" (the first of {count:,} such lines)" if count > 1 else ""
+        if rest:
+            more += f" ({rest:,} more {'line has another fault' if rest == 1 else 'lines have other faults'})"
+        raise BadInput(f"{self.file}, line {line}: {fault}{more}; {remedy}")
 
 
-def _images(file: Path, header: list[str], table: Iterator[tuple[int, list[str]]]) -> list[Found]:
+def _images(file: Path, columns: Header, lines: list[Line]) -> list[Found]:
+    """Check every row, and refuse with the number of those that are wrong."""
+    faults = _Faults(file)
     images: dict[str, Found] = {}
-    lines: dict[str, int] = {}
-    for line, cells in table:
-        where = f"{file}, line {line}"
-        if len(cells) != len(header):
-            raise BadInput(
-                f"{where}: {len(cells)} cells where line 1 names {len(header)} columns; "
-                "a comma within a cell needs quotes around the cell"
-            )
-        image = _image(where, dict(zip(header, cells, strict=True)))
-        if image.path in images:
-            raise BadInput(f"{where}: {image.path} stands in line {lines[image.path]} already; delete one")
-        images[image.path], lines[image.path] = image, line
+    first: dict[str, int] = {}
+    for line, cells in lines:
+        if len(cells) != len(columns.names):
+            fault = f"{len(cells)} cells where line 1 names {len(columns.names)} columns"
+            faults.add(line, fault, "a separator within a cell needs quotes around the cell")
+            continue
+        image = _image(faults, line, {name: cells[place] for name, place in columns.place.items()})
+        if image and image.path in images:
+            fault = f"{image.path} stands in line {first[image.path]} already"
+            faults.add(line, fault, "delete one")
+        elif image:
+            images[image.path], first[image.path] = image, line
+    faults.refuse()
     return list(images.values())
 
 
-def _image(where: str, cells: dict[str, str]) -> Found:
+def _image(faults: _Faults, line: int, cells: dict[str, str]) -> Found | None:
     """Check one row; space around a name is no part of it, except around a path."""
     label, split, group = (cells.get(name, "").strip() for name in COLUMNS[1:])
     path = Path(cells["path"])
     if path.anchor or ".." in path.parts or path == Path() or "\0" in cells["path"]:
-        raise BadInput(
-            f"{where}: the path {cells['path']!r} should be that of a file below dataset.root, relative to it"
-        )
+        fault = f"the path {cells['path']!r} should be that of a file below dataset.root, relative to it"
+        faults.add(line, fault, "write it so, or delete the line")
+        return None
     if not label:
-        raise BadInput(f"{where}: {cells['path']} has no label; give it one, or delete the line")
-    if split and split not in SPLIT_NAMES:
-        raise BadInput(
-            f"{where}: the split {split!r} should be one of {', '.join(SPLIT_NAMES)}, or empty to be drawn"
-        )
-    return Found(path.as_posix(), label, SPLIT_NAMES.get(split, ""), group)
-
-
-def _unusable(root: Path, path: str) -> str:
-    """Why a file cannot be used, or nothing; what it holds is not looked at."""
-    relative = Path(path)
-    try:
-        if any((root / part).is_symlink() for part in (relative, *relative.parents[:-1])):
-            return "a symbolic link is not followed"
-        if not (root / relative).is_file():
-            hint = "; folders are separated by / here" if "\\" in path else ""
-            return f"there is no such file{hint}"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    return ""
+        faults.add(line, f"{cells['path']} has no label", "give it one, or delete the line")
+        return None
+    meant = split_of(split)
+    if split and meant not in SPLIT_NAMES:
+        known = ", ".join(word for words in SPLIT_NAMES.values() for word in words)
+        faults.add(line, f"the split {split!r} should be one of {known}", "or empty to be drawn")
+        return None
+    return Found(path.as_posix(), label, meant, group)

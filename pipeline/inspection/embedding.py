@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from features.manifest import Manifest
 from pipeline.inspection.reduction import Array, Reduction, Rows
 from pipeline.inspection.search import neighbours
+from pipeline.natural import natural
 
 POINTS = 1000  # more lie on top of each other, and each can show its picture
 COLOURS = 10  # that can be told apart
@@ -56,13 +57,14 @@ class Map:
     def legend(self, manifest: Manifest) -> tuple[list[str], list[int]]:
         """Classes that have a colour, and for every point which, len(classes) for one of the others.
 
-        All of them up to COLOURS, else the COLOURS - 1 with the most points.
+        All of them up to COLOURS, else the COLOURS - 1 with the most points; in natural order.
         """
         labels = manifest.labels[self.rows]
         numbers, counts = np.unique(labels, return_counts=True)
         if len(numbers) > COLOURS:
-            numbers = np.sort(numbers[np.argsort(-counts, kind="stable")[: COLOURS - 1]])
-        place = {int(number): k for k, number in enumerate(numbers)}
+            numbers = numbers[np.argsort(-counts, kind="stable")[: COLOURS - 1]]
+        named = sorted(numbers.tolist(), key=lambda number: natural(manifest.classes[number]))
+        place = {number: k for k, number in enumerate(named)}
         names = [manifest.classes[number] for number in place]
         return names, [place.get(int(label), len(names)) for label in labels]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline import statistics
 from pipeline.inspection.thumbnails import Thumbnails
+from pipeline.natural import in_order
 from pipeline.page.compared import Compared
 from pipeline.page.section import Section
 from pipeline.predictions import Predictions
@@ -52,6 +53,7 @@ def section(compared: Compared, thumbnails: Thumbnails) -> Section:
     content = {
         "methods": methods,
         "classes": classes,
+        "order": in_order(classes),
         "test_images": compared.test_images,
         "per_cell": PER_CELL,
         "shortened": sum(len(rows) for cells in chosen for rows in cells.values()) < wanted,

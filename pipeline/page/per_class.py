@@ -3,6 +3,7 @@
 import csv
 import math
 
+from pipeline.natural import natural
 from pipeline.page.compared import Compared
 from pipeline.page.section import Cell, Column, Section, Table, decimals, number
 
@@ -22,7 +23,7 @@ def section(compared: Compared) -> Section | None:
         for row in csv.DictReader(file):
             if row["method"] in methods:
                 found.setdefault(row["class"], {})[row["method"]] = row
-    ordered = sorted(found, key=lambda name: (_value(found[name], methods[0], "f1") or 0.0, name))
+    ordered = sorted(found, key=lambda name: (_value(found[name], methods[0], "f1") or 0.0, natural(name)))
     columns = [Column("class", number=False), Column("test images")]
     columns += [Column(f"{words} {method}") for method in methods for words in SCORES.values()]
     rows = [_row(name, found[name], methods) for name in ordered[:CLASSES_SHOWN]]

@@ -343,6 +343,8 @@ def test_the_command_lists_folders_and_patterns_in_order(finished: Project, cli:
     (tmp_path / "empty").mkdir()
     done = cli("predict", "in", "x?.png", "gone.jpg", "y?.png", "empty", *options)
     found = answers(done.stdout)
+    hidden = found.pop(0)
+    assert (hidden["image"], hidden["problem"]) == ("in/.hidden.png", "a hidden file")
     assert [one["image"] for one in found] == [
         "in/b.png", "in/deep/a.PNG", "x1.png", "x2.png", "gone.jpg", "y?.png", "empty"
     ]  # fmt: skip
@@ -356,8 +358,40 @@ def test_the_command_lists_folders_and_patterns_in_order(finished: Project, cli:
     assert "No such file" in str(found[4]["problem"])
     assert "No such file" in str(found[5]["problem"])
     assert found[6]["problem"] == "a folder, from which no image was taken"
-    assert "3 of 7 images could not be read" in done.stderr
+    assert "4 of 8 images could not be read" in done.stderr
     assert "pool5.logreg (random), test top-1" in done.stderr
+
+
+def test_what_a_folder_holds_and_is_passed_over_has_a_row(
+    finished: Project, cli: Cli, tmp_path: Path
+) -> None:
+    images = images_of(finished)
+    (tmp_path / "in" / "@eaDir").mkdir(parents=True)
+    (tmp_path / "away").mkdir()
+    for name in ("in/a.png", "in/@eaDir/thumb.png", "in/b.png?w=200", "away/c.png"):
+        shutil.copy(images[0], tmp_path / name)
+    (tmp_path / "in" / "d.jxl").touch()
+    os.mkfifo(tmp_path / "in" / "e.png")
+    links = {"f": "../away", "g.png": "a.png", "h.png": "gone.png", "i": "..", "j.png": "/proc/self/mem"}
+    for link, target in links.items():
+        (tmp_path / "in" / link).symlink_to(target)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    os.mkfifo(tmp_path / "pipe.png")
+    long = f"{'x' * 300}.png"
+    given = ("in", "pipe.png", long, images[0])
+    done = cli("predict", *given, "--project", finished.root, "--method", "majority", "--format", "json")
+    found = {str(one["image"]): one for one in answers(done.stdout)}
+    assert {name: one["problem"] for name, one in found.items() if one["problem"]} == {
+        "in/b.png?w=200": "PNG, though its name has no extension of an image; rename it to use it",
+        "in/d.jxl": ".jxl files are not read; save it as PNG or JPEG",
+        "in/e.png": "a pipe, no regular file",
+        "in/h.png": "a link to nothing",
+        "in/j.png": "Input/output error",
+        "pipe.png": "a pipe, no regular file",
+        long: "File name too long",
+    }
+    answered = {name for name, one in found.items() if one["label"]}
+    assert answered == {"in/a.png", "in/f/c.png", str(images[0])}
 
 
 def test_the_command_reads_paths_from_standard_input(

@@ -1,16 +1,17 @@
 """Splits: what belongs together is never parted, and additions move nobody."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 
 from features.manifest import SPLITS, Row
 from pipeline.params import Dataset
-from pipeline.splits import at_most, settle
+from pipeline.splits import at_most, draw, intervals, place, settle
 
 
 def settings(seed: int) -> Dataset:
@@ -74,6 +75,103 @@ def test_at_most_so_many_of_each_split_a_smaller_number_being_a_part_of_a_larger
     assert [sum(path.startswith(split) for path in more) for split in SPLITS] == [20, 50, 9]
     assert {one.path for one in at_most(rows[::-1], (5, 2, 9), 3)} == few
     assert {one.path for one in at_most(rows, (5, 2, 9), 4)} != few
+
+
+def test_at_most_keeps_one_of_each_class_first() -> None:
+    rows = [row(f"{k}", k, split="train", label="rare" if k == 7 else "often") for k in range(100)]
+    for seed in range(20):
+        for most in (2, 10):
+            kept = at_most(rows, (most, 1, 1), seed)
+            assert len(kept) == most
+            assert {one.label for one in kept} == {"rare", "often"}
+    common = [row(f"{k}", k, split="train", label=str(k % 2)) for k in range(100)]
+    plain = sorted(common, key=lambda one: hashlib.sha256(f"at most:3:{one.sha256}".encode()).hexdigest())
+    assert {one.path for one in at_most(common, (20, 1, 1), 3)} == {one.path for one in plain[:20]}
+
+
+def by_threshold(rows: Sequence[Row], seed: int) -> dict[str, str]:
+    """Splits as they are drawn, by each image's own name or its group's; for rows without copies."""
+    return {one.path: draw(one.group or one.sha256, settings(seed), frozenset()) for one in rows}
+
+
+def missing(rows: Sequence[Row], where: dict[str, str]) -> list[tuple[str, str]]:
+    there = {(one.label, where[one.path]) for one in rows}
+    return [(label, split) for label in sorted({one.label for one in rows}) for split in SPLITS
+            if (label, split) not in there]  # fmt: skip
+
+
+@pytest.mark.parametrize(("classes", "each"), [(102, 20), (40, 3), (5, 150)])
+def test_every_class_is_in_every_split_and_as_few_images_move_as_were_missing(
+    classes: int, each: int
+) -> None:
+    rows = [row(f"{c:03}/{k:03}", (c, k), label=f"{c:03}") for c in range(classes) for k in range(each)]
+    for seed in range(8):
+        before, after = by_threshold(rows, seed), placed(rows, seed)
+        assert not missing(rows, after)
+        moved = [path for path in before if before[path] != after[path]]
+        assert len(moved) == len(missing(rows, before))  # none where nothing was missing
+        assert placed(rows[::-1], seed) == after
+        gaps = Counter(label for label, _ in missing(rows, before))
+        for path in moved:
+            if gaps[path[:3]] == 1:
+                assert path == nearest_to_spare(rows, path[:3], before, after[path], seed)
+
+
+def nearest_to_spare(rows: Sequence[Row], label: str, before: dict[str, str], split: str, seed: int) -> str:
+    """The image of a class that is nearest to a split, of those whose own keeps another of the class."""
+    own = [one for one in rows if one.label == label]
+    counts = Counter(before[one.path] for one in own)
+    low, high = intervals(settings(seed), frozenset())[split]
+
+    def away(one: Row) -> float:
+        at = place(one.sha256, seed)
+        return max(low - at, at - high)
+
+    return min((one for one in own if counts[before[one.path]] > 1), key=away).path
+
+
+def test_groups_of_several_classes_are_covered_wherever_that_can_be_had() -> None:
+    found = 0
+    for seed in range(250):
+        rng = np.random.default_rng(seed)
+        rows = [
+            row(f"{g}/{c}", (seed, g, c), group=f"g{g}", label=f"c{c}")
+            for g in range(rng.integers(3, 7)) for c in range(3) if rng.random() < 0.6
+        ]  # fmt: skip
+        groups = sorted({one.group for one in rows})
+        possible = any(
+            not missing(rows, {one.path: dict(zip(groups, splits, strict=True))[one.group] for one in rows})
+            for splits in product(SPLITS, repeat=len(groups))
+        )
+        after = placed(rows, seed)
+        assert possible == (not missing(rows, after))
+        assert len({(one.group, after[one.path]) for one in rows}) == len(groups)
+        if not missing(rows, by_threshold(rows, seed)):
+            assert after == by_threshold(rows, seed)
+        found += possible
+    assert 50 < found < 200
+
+
+def test_given_splits_stay_where_a_class_is_missing() -> None:
+    rows = [row(f"a{k}", k, split="train", label="a" if k else "b") for k in range(60)]
+    rows += [row(f"t{k}", 100 + k, split="test", label="a") for k in range(5)]
+    for seed in range(10):
+        after = placed(rows, seed)
+        assert all(after[f"t{k}"] == "test" for k in range(5))
+        assert after["a0"] in ("train", "validation")  # the only one of its class: it moves nobody
+
+
+def test_few_move_when_images_are_added() -> None:
+    rows = [row(f"{c:02}/{k:02}", (c, k), label=f"{c:02}") for c in range(50) for k in range(10)]
+    before = placed(rows)
+    after = placed(
+        [
+            *rows,
+            *(row(f"{c:02}/new{k}", ("new", c, k), label=f"{c:02}") for c in range(50) for k in range(20)),
+        ]
+    )
+    moved = {path for path in before if before[path] != after[path]}
+    assert moved <= {path for path, split in by_threshold(rows, 0).items() if split != before[path]}
 
 
 def test_order_does_not_matter() -> None:

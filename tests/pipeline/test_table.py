@@ -118,41 +118,49 @@ def test_rows_without_a_group_move_nobody(root: Path) -> None:
 
 
 def test_what_cannot_be_used_is_set_aside_and_listed(root: Path) -> None:
-    (root / "link.png").symlink_to(root / PATHS[0])
+    (root / "link.png").symlink_to(root / PATHS[3])
     (root / "linked").symlink_to(root / "some")
     (root / "half.png").write_bytes((root / PATHS[0]).read_bytes()[:40])
     os.mkfifo(root / "pipe.png")
     odd = [
         "gone.png", "link.png", "linked/001.png", "half.png", "some", "pipe.png", r"some\001.png", "x" * 300,
     ]  # fmt: skip
+    picture(root / "spaced.png", 900)
+    odd += ["spaced.png ", "some/050.PNG", "nothing.png"]
+    (root / "nothing.png").symlink_to("nowhere")
     write(
         root / "images.csv",
         path=[*PATHS, *odd],
         label=[*LABELS, *["odd"] * len(odd)],
-        note=["hm"] * (COUNT + 8),
+        note=["hm"] * (COUNT + 11),
     )
     project = opened(root)
     assert len(prepare(project)) == COUNT
     found = problems(project)
     assert found.pop("images.csv") == ("the column 'note' is none of path, label, split, group", "ignored")
+    assert found.pop("link.png") == (f"a link to {PATHS[3]}, which is used", "ignored")
+    assert found.pop("linked/001.png") == (f"a link to {PATHS[1]}, which is used", "ignored")
     assert {action for _, action in found.values()} == {"set aside"}
     assert {path: problem for path, (problem, _) in found.items() if path != "half.png"} == {
         "gone.png": "there is no such file",
-        "link.png": "a symbolic link is not followed",
-        "linked/001.png": "a symbolic link is not followed",
-        "some": "there is no such file",
-        "pipe.png": "there is no such file",
-        r"some\001.png": "there is no such file; folders are separated by / here",
+        "nothing.png": "a link to nothing",
+        "some": "a folder, no image file",
+        "pipe.png": "a pipe, no regular file",
+        r"some\001.png": "there is no such file; folders are separated by / here: some/001.png",
+        "spaced.png ": "there is no such file, but 'spaced.png'",
+        "some/050.PNG": "there is no such file, but 'some/050.png'",
         "x" * 300: "cannot be read (File name too long)",
     }
-    with pytest.raises(BadInput, match="--strict: 8 images are not usable"):
+    with pytest.raises(BadInput, match="--strict: 9 images are not usable: 4 missing"):
         prepare(project, strict=True)
 
 
 def test_a_missing_file_does_not_take_its_split_away(root: Path) -> None:
     given = ["train"] * 60 + [""] * 60
     write(root / "images.csv", path=[*PATHS, "gone.png"], label=[*LABELS, "odd"], split=[*given, "test"])
-    with pytest.raises(BadInput, match="none of them in test; put some into test"):
+    with pytest.raises(
+        BadInput, match="none in test; put images of each such class into test, or give no such split"
+    ):
         splits(root)
 
 
@@ -219,16 +227,116 @@ def test_spreadsheets_are_understood(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "first",
+    [
+        "PATH,Label ,SPLIT,Group",
+        "path;label;split;group",
+        "Path\tLABEL\tsplit\t group ",
+        "\ufeffpath,label,Split,GROUP",
+    ],
+)
+def test_columns_in_any_case_and_with_any_separator(first: str, root: Path) -> None:
+    separator = next(each for each in ",;\t" if each in first)
+    names = ["Training", "valid", "TEST", "dev", "trn", "tst", "", "Val", "testing", "validation"]
+    means = [
+        "train",
+        "validation",
+        "test",
+        "validation",
+        "train",
+        "test",
+        "",
+        "validation",
+        "test",
+        "validation",
+    ]
+    cells = [(PATHS[k], LABELS[k // 10], names[k % 10], f"one, {k}") for k in range(COUNT)]
+    rows = [separator.join(f'"{cell}"' for cell in row) for row in cells]
+    (root / "images.csv").write_text("\n".join([first, *rows]), "utf-8")
+    manifest = prepare(opened(root))
+    assert [row.group for row in manifest.rows] == [f"one, {k}" for k in range(COUNT)]
+    assert [row.split for row in manifest.rows] == [means[k % 10] or "train" for k in range(COUNT)]
+
+
+def test_other_columns_are_ignored_and_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ages = [str(number) for number in range(COUNT)]
+    write(root / "images.csv", path=PATHS, label=LABELS, patient=GROUPS, age=ages, group=GROUPS, groups=ages)
+    prepare(opened(root))
+    said = capsys.readouterr().out
+    assert "3 other entries passed over: 1 column 'patient', 1 column 'age', 1 column 'groups'" in said
+
+
+def test_a_name_in_another_unicode_form_is_found(root: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for number, path in enumerate((f"{apart}/{apart}.png", f"{composed}1.png")):
+        picture(root / path, 800 + number)
+    odd = [f"{composed}/{composed}.png", f"{apart}1.png"]
+    write(root / "images.csv", path=[*PATHS, *odd], label=[*LABELS, "odd", "odd"])
+    project = opened(root)
+    lying = {f"{apart}/{apart}.png", f"{composed}1.png"}
+    assert {row.path for row in prepare(project).rows} == {*PATHS, *lying}
+    assert problems(project) == dict.fromkeys(
+        lying, ("its name has another Unicode form on the disk", "kept")
+    )
+
+
+def test_one_file_by_two_paths_is_used_once(root: Path) -> None:
+    (root / "links").mkdir()
+    (root / "links" / "3.png").symlink_to(f"../{PATHS[3]}")
+    (root / "all").symlink_to("some")
+    write(root / "images.csv", path=["links/3.png", "all/003.png", *PATHS], label=["odd", "odd", *LABELS])
+    project = opened(root)
+    assert [row.path for row in prepare(project).rows] == PATHS
+    said = (f"a link to {PATHS[3]}, which is used", "ignored")
+    assert problems(project) == {"links/3.png": said, "all/003.png": said}
+
+
+def test_images_outside_are_reached_by_links(root: Path, tmp_path: Path) -> None:
+    (root / "some").rename(tmp_path / "elsewhere")
+    (root / "some").symlink_to(tmp_path / "elsewhere")
+    write(root / "images.csv", path=PATHS, label=LABELS)
+    project = opened(root)
+    assert len(prepare(project)) == COUNT
+    assert not problems(project)
+
+
+def test_groups_that_differ_in_case_are_refused(root: Path) -> None:
+    write(root / "images.csv", path=PATHS, label=LABELS, group=[*GROUPS[:-1], "Patient 2"])
+    with pytest.raises(BadInput, match="the groups 'Patient 2' and 'patient 2' differ in upper and lower"):
+        splits(root)
+
+
+def test_a_class_whose_files_are_all_missing_is_refused(root: Path) -> None:
+    write(root / "images.csv", path=[*PATHS, "gone.png"], label=[*LABELS, "rare"])
+    with pytest.raises(
+        BadInput, match=r"1 of 3 classes have no usable image, the first 'rare': 1 missing \(gone"
+    ):
+        splits(root)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", r"has no column 'path'; line 1 should name path, label"),
         ("path,label\n", r"images\.csv has no rows"),
-        ("path;label\na.png;x\n", r"has no column 'path'.* commas between, and is 'path;label'"),
+        ("path|label\na.png|x\n", r"has no column 'path'.* tabs between, and is 'path\|label'"),
         ("path,split\na.png,train\n", "has no column 'label'"),
         ("path,label,label\na.png,x,y\n", "has the column 'label' twice"),
         ("path,label\na.png,x\nb.png, \n", r"images\.csv, line 3: b\.png has no label; give it one"),
-        ("path,label\na.png,x\n\n./a.png,x\n", r"line 4: a\.png stands in line 2 already; delete one"),
-        ("path,label,split\na.png,x,dev\n", r"line 2: the split 'dev' should be one of train, validation"),
+        ("path,label\n" + "a,\n" * 9, r"line 2: a has no label \(the first of 9 such lines\); give it one"),
+        (
+            "path,label\na.png,x\n\n./a.png,x\na.png,x\nb.png,\n",
+            r"line 4: a\.png stands in line 2 already \(the first of 2 such lines\) "
+            r"\(1 more line has another fault\); delete one",
+        ),
+        ("path,label,split\na.png,x,eval\n", r"line 2: the split 'eval' should be one of train, .*test"),
+        ("path,label,groups\na.png,x,1\n", "'groups', which may be meant as 'group'.* rename it to group"),
+        ("path,label,Patient_Group\na.png,x,1\n", "'Patient_Group', which may be meant as 'group'"),
+        ("path,label,spilt\na.png,x,test\n", "'spilt', which may be meant as 'split'"),
+        ("path,label,usage\na.png,x,Test\n", "'usage', which may be meant as 'split'"),
+        ("filename,label\na.png,x\n", "no column 'path', and 'filename' is nearly that"),
+        ("path,Class\na.png,x\n", "no column 'label', and 'Class' is nearly that"),
+        ("imagePath,label\na.png,x\n", "no column 'path', and 'imagePath' is nearly that"),
         ("path,label\na.png\n", "line 2: 1 cells where line 1 names 2 columns"),
         ("path,label\na.png,x,y\n", "line 2: 3 cells where line 1 names 2 columns"),
         ("path,label\n/etc/passwd,x\n", r"line 2: the path '/etc/passwd' should be that of a file below"),

@@ -1,0 +1,86 @@
+"""What names mean: which split a folder or a cell stands for, and which names people cannot tell apart.
+
+split_of("Training")      # "train"
+split_of("seg_test")      # "test"
+split_of("trains")        # "": no split's name
+twins(["Cat", "dog", "cat"])   # yields ("Cat", "cat", "in upper and lower case only")
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+# How people name a split, in folders and tables, in any case, and what it is called from here on
+SPLIT_NAMES = {
+    "train": ("train", "training", "trn"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing", "tst"),
+}
+# Means validation to some and test to others: never guessed
+EITHER = ("eval", "evaluation", "holdout", "hold-out", "held-out")
+# What stands around it and says nothing: seg_train, train_set, test-images, val2017
+AROUND = r"(?:seg|sets?|subset|split|data|dataset|images?|imgs?|photos?|pictures?|folder|(?:19|20)\d\d)"
+UNICODE = "in Unicode form only"
+_MEANT = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+_SPLIT = re.compile(rf"(?:{AROUND}[\W_]*)*({'|'.join(_MEANT)}|{'|'.join(EITHER)})(?:[\W_]*{AROUND})*")
+_AROUND = re.compile(rf"{AROUND}(?:[\W_]*{AROUND})*")
+
+
+def split_of(name: str) -> str:
+    """Return the split that a name stands for, in any case; "either" for eval and the like; or nothing."""
+    found = _SPLIT.fullmatch(name.strip().casefold())
+    return _MEANT.get(found[1], "either") if found else ""
+
+
+def words(name: str) -> list[str]:
+    """Words of a name, in lower case: of train_cats, trainCats and "train cats" these are train and cats."""
+    return [word.casefold() for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word]
+
+
+def split_within(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the split that one word of a name stands for, and the other words; nothing for none."""
+    said = words(name)
+    for k, word in enumerate(said):
+        if len(said) > 1 and word in _MEANT:
+            return _MEANT[word], (*said[:k], *said[k + 1 :])
+    return "", ()
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a name tells of no class: data, images, photos, dataset."""
+    return _AROUND.fullmatch(name.strip().casefold()) is not None
+
+
+def shown(path: str) -> str:
+    """Return a path as it can be printed: what is not UTF-8, or would move a cursor, as escapes."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
+def form(name: str) -> str:
+    """Return what people see of a name: Unicode's composed form, without case, runs of space as one."""
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", name)
+    return " ".join(name.casefold().split())
+
+
+def twins(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Find names that people cannot tell from an earlier one: that one, the name, what they differ in."""
+    seen: dict[str, str] = {}
+    for name in sorted(set(names)):
+        first = seen.setdefault(form(name), name)
+        if first != name:
+            yield first, name, _difference(first, name)
+
+
+def _difference(name: str, other: str) -> str:
+    """Say what two names of one `form` differ in."""
+    composed, same = (unicodedata.normalize("NFC", each) for each in (name, other))
+    if composed == same:
+        return UNICODE
+    if composed.casefold() == same.casefold():
+        return "in upper and lower case only"
+    return "in spaces only" if composed.split() == same.split() else "in spaces and case only"
