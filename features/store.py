@@ -74,7 +74,7 @@ class FeatureStore(Transformer):
             self._close()
 
     def _close(self) -> None:
-        for name in ("group", "ids"):
+        for name in ("_group", "ids"):
             self.__dict__.pop(name, None)
 
     @classmethod
@@ -91,9 +91,13 @@ class FeatureStore(Transformer):
             return Path(self.layer)
         return Path(self.project) / "artifacts" / "features" / f"{self.layer.replace(':', '-')}.zarr"
 
-    @cached_property
+    @property
     def group(self) -> zarr.Group:
         """The zarr group; what is read of it is what was there when it was opened (`features.vouched`)."""
+        return self._group
+
+    @cached_property
+    def _group(self) -> zarr.Group:
         path = self.path
         if not path.is_dir():
             raise BadInput(f"there is no finished store {path}; run `extract` first{_near(path)}")
@@ -104,7 +108,7 @@ class FeatureStore(Transformer):
         except BadInput:
             raise
         except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{path} is damaged ({error}); {REMEDY}") from error
+            files.refuse(str(error))
         if group.attrs.get("schema") != SCHEMA or names != {path.stem, *COORDINATES}:
             raise BadInput(f"{path} is not a feature store of schema {SCHEMA}; delete it and run `extract`")
         return group
@@ -297,7 +301,7 @@ class FeatureStore(Transformer):
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of what `transform` gives, (width,): `fc7_0`, `fc7_1`, …."""
-        width, layer = self.features.shape[-1], self.attributes["layer"]
+        width, layer = self.features.shape[-1], self.attributes.get("layer", self.path.stem)
         return np.array([f"{layer}_{number}" for number in range(width)], object)
 
     def __sklearn_tags__(self) -> Any:

@@ -10,6 +10,7 @@ reads through zarr is held by this, lazy dask arrays and pickled copies as well.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -31,6 +32,13 @@ def state(file: Path) -> State:
     except OSError:
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _damage(file: Path, recorded: Recorded, *, content: bool) -> str:
+    try:
+        return digests.damage(file, recorded, content=content)
+    except FileNotFoundError:  # it went between two looks at it
+        return "is missing"
 
 
 class Vouched(LocalStore):
@@ -63,7 +71,7 @@ class Vouched(LocalStore):
         for name, record in recorded.items():
             seen[name] = state(path / name)
             shard = name.startswith(f"{path.stem}/c/")
-            damage = digests.damage(path / name, record, content=not shard)
+            damage = _damage(path / name, record, content=not shard)
             if damage and state(vouching) == before:
                 raise BadInput(f"{path} is damaged: {name} {damage}; {REMEDY}")
         if state(vouching) != before:  # what vouches goes first, before a store is replaced
@@ -77,11 +85,11 @@ class Vouched(LocalStore):
         now = state(self.root / name)
         if now == self.seen[name]:
             return
-        if damage := digests.damage(self.root / name, self.recorded[name], content=True):
+        if damage := _damage(self.root / name, self.recorded[name], content=True):
             self.refuse(f"{name} {damage}")
         self.seen[name] = now
 
-    def refuse(self, damage: str) -> None:
+    def refuse(self, damage: str) -> NoReturn:
         """Raise BadInput: made anew since it was opened, or else damaged in the way that is given."""
         try:
             same = digests.read(self.root) == self.recorded

@@ -6,46 +6,23 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from features.errors import BadInput
-from pipeline.extraction import extract
 from pipeline.predict import Predictor
 from pipeline.project import Project
 from pipeline.train import train
-from tests.conftest import QUICK, make_project, ready
 from tests.pipeline.test_predict import images_of
 
-HEADS = ("logreg", "rbf-svm", "knn")
+METHODS = ("conv3_2.logreg", "conv3_2.knn", "finetune.full")
 THREADS, ANSWERS = 8, 200
 HANG = 60  # seconds until a process that does not answer is taken for one that hangs
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, vgg11_weights: Path) -> Iterator[Project]:
-    """A quick project with three heads on one layer; what is in it may be trained anew, not changed."""
-    folder, rng = tmp_path_factory.mktemp("served"), np.random.default_rng(0)
-    for name, colour in (("blue", (90, 100, 160)), ("red", (130, 100, 90))):
-        (folder / "images" / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = np.clip(rng.normal(colour, 70, (40, 48, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / "images" / name / f"{number:02}.png")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PENULTIMATE_CACHE", str(folder / "cache"))
-        settings = ["dataset.name=folder", f"dataset.root={folder / 'images'}", "extract.pixels=false"]
-        layers = ["extract.layers=[conv3_2]", "heads.mlp=null", "heads.linear-svm=null"]
-        project = ready(make_project(folder / "project", [*QUICK, *settings, *layers]), vgg11_weights)
-        extract(project, project.layers)
-        for head in HEADS:
-            train(project, head)
-        yield project
 
 
 def from_threads(
@@ -77,7 +54,7 @@ def test_threads_get_the_answers_that_each_would_get_alone(served: Project, head
 
 def test_two_predictors_in_one_process_do_not_meet(served: Project) -> None:
     """scikit-learn's search for neighbours sets how many threads BLAS has, of the whole process."""
-    predictors = [Predictor(served, f"conv3_2.{head}") for head in HEADS]
+    predictors = [Predictor(served, method) for method in METHODS]
     asked = [(one, path) for one in predictors for path in images_of(served)[:2]]
     alone = [one.predict_proba(path) for one, path in asked]
     assert from_threads(lambda pair: pair[0].predict_proba(pair[1]), asked, alone, answers=48) == 0
@@ -102,7 +79,7 @@ def in_a_fork(function: Callable[[], object]) -> object:
             signal.alarm(HANG)  # nobody waits for it then
             try:
                 found = function()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the parent looks at it
                 found = error
             os.write(there, pickle.dumps(found))
         finally:
@@ -147,12 +124,19 @@ def test_a_process_forked_while_other_threads_compute_answers(served: Project) -
 
 
 @fork_while_threads
-def test_a_fork_of_threads_that_do_not_survive_it_is_refused(served: Project) -> None:
-    predictor, images = Predictor(served, "conv3_2.knn"), images_of(served)
+@pytest.mark.parametrize(("method", "library"), [("conv3_2.knn", "scikit-learn"), ("finetune.full", "torch")])
+def test_a_fork_of_threads_that_do_not_survive_it_is_refused(
+    served: Project, method: str, library: str
+) -> None:
+    predictor, images = Predictor(served, method), images_of(served)
     predictor.predict_proba(images[0])
-    refused = in_a_fork(lambda: predictor.predict_proba(images[0]))
-    assert isinstance(refused, BadInput)
-    assert "scikit-learn computed before this process was forked" in str(refused)
+    for ask in (
+        lambda: predictor.predict_proba(images[0]),
+        lambda: Predictor(served, method).predict(images[0]),
+    ):
+        refused = in_a_fork(ask)
+        assert isinstance(refused, BadInput)
+        assert f"{library} computed before this process was forked" in str(refused)
 
 
 def spawned(predictor: Predictor, images: list[Path]) -> np.ndarray:
@@ -160,12 +144,26 @@ def spawned(predictor: Predictor, images: list[Path]) -> np.ndarray:
 
 
 def test_a_spawned_process_answers(served: Project) -> None:
-    predictor, images = Predictor(served, "conv3_2.logreg", neighbours=2, threshold=0.2), images_of(served)
+    predictor, images = Predictor(served, "conv3_2.logreg", neighbours=1), images_of(served)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply_async(spawned, (predictor, images)).get(4 * HANG)
     np.testing.assert_array_equal(found, predictor.predict_proba(images))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pickled_predictor_answers(served: Project, method: str) -> None:
+    predictor, images = Predictor(served, method), images_of(served)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(predictor)).predict_proba(images), predictor.predict_proba(images)
+    )
+
+
+def test_a_pickled_predictor_has_its_settings(served: Project) -> None:
+    predictor = Predictor(served, "conv3_2.logreg", neighbours=2, threshold=0.2)
     again = pickle.loads(pickle.dumps(predictor))
-    assert (again.threshold, again.neighbours.k) == (0.2, 2)
+    assert again.threshold == 0.2
+    assert again.neighbours is not None
+    assert again.neighbours.k == 2
 
 
 def test_a_pickled_predictor_is_of_the_method_as_it_was(served: Project) -> None:
