@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from features.positions import Positions, view_of
-from features.store import Features, FeatureStore
+from features.reading import Features
+from features.store import FeatureStore
 
 Item = tuple[Tensor, Tensor]
 

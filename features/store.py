@@ -21,18 +21,16 @@ from numpy.typing import NDArray
 
 from features.errors import BadInput
 from features.manifest import SPLITS
+from features.opening import opened
 from features.positions import Positions, positions, view_of
-from features.publish import COORDINATES, SCHEMA
+from features.reading import Features, finite, streamed
 from features.transformer import Transformer
-from features.vouched import REMEDY, Vouched
 
 if TYPE_CHECKING:
     from dask.array import Array as DaskArray
 
 
 LAZY_CHUNK = 32 * 2**20  # bytes of float32: training in mini-batches mixes the rows of several
-
-Features = NDArray[np.float32]
 
 
 class FeatureStore(Transformer):
@@ -74,7 +72,7 @@ class FeatureStore(Transformer):
             self._close()
 
     def _close(self) -> None:
-        for name in ("_group", "ids"):
+        for name in ("_group", "_features", "ids"):
             self.__dict__.pop(name, None)
 
     @classmethod
@@ -98,20 +96,7 @@ class FeatureStore(Transformer):
 
     @cached_property
     def _group(self) -> zarr.Group:
-        path = self.path
-        if not path.is_dir():
-            raise BadInput(f"there is no finished store {path}; run `extract` first{_near(path)}")
-        files = Vouched.at(path)
-        try:
-            group = zarr.open_group(files, mode="r", zarr_format=3)
-            names = set(group.array_keys())
-        except BadInput:
-            raise
-        except (OSError, ValueError, KeyError) as error:
-            files.refuse(str(error))
-        if group.attrs.get("schema") != SCHEMA or names != {path.stem, *COORDINATES}:
-            raise BadInput(f"{path} is not a feature store of schema {SCHEMA}; delete it and run `extract`")
-        return group
+        return opened(self.path)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -121,6 +106,10 @@ class FeatureStore(Transformer):
     @property
     def features(self) -> zarr.Array[Any]:
         """The array (image, feature) or (image, view, feature), in the store's dtype."""
+        return self._features
+
+    @cached_property
+    def _features(self) -> zarr.Array[Any]:
         return self.array(self.path.stem)
 
     def array(self, name: str) -> zarr.Array[Any]:
@@ -135,8 +124,7 @@ class FeatureStore(Transformer):
     @property
     def views(self) -> int:
         """How many views of each image it holds."""
-        shape = self.features.shape
-        return int(shape[1]) if len(shape) == 3 else 1
+        return _views(self.features)
 
     def numbers(self, asked: Any) -> Positions:
         """Row numbers that are asked for (see `features.positions`)."""
@@ -167,14 +155,8 @@ class FeatureStore(Transformer):
         inner = int(array.chunks[0])
         row = 4 * int(np.prod(array.shape[1:]))
         stored = self.dask(max(LAZY_CHUNK // row // inner, 1) * inner)
-        lazy: DaskArray = stored[self.numbers(asked)].map_blocks(self._finite, dtype=np.float32)
+        lazy: DaskArray = stored[self.numbers(asked)].map_blocks(finite, path=self.path, dtype=np.float32)
         return lazy
-
-    def _finite(self, stored: NDArray[Any]) -> Features:
-        rows = stored.astype(np.float32, copy=False)
-        if not np.isfinite(rows).all():
-            raise BadInput(f"{self.path} has a row without valid features (a missing chunk); {REMEDY}")
-        return rows
 
     def where(self, split: str) -> Positions:
         """Row numbers of one split, ascending; BadInput for a name that is none."""
@@ -218,12 +200,13 @@ class FeatureStore(Transformer):
             When there is no such row or view; when a chunk is missing, damaged or holds what is not a
             finite number; when the store was made anew since it was opened.
         """
-        numbers, features = self.numbers(asked), self.features
-        shape = features.shape[2:] if self._picked(view) is not None else features.shape[1:]
+        features = self.features
+        numbers, view = positions(asked, features.shape[0], self.path), self._picked(features, view)
+        shape = features.shape[1:] if view is None else features.shape[2:]
         rows = np.empty((len(numbers), *shape), np.float32)
         order = np.argsort(numbers, kind="stable")
         start = 0
-        for _, part in self.stream(numbers[order], view):
+        for _, part in streamed(features, numbers[order], view, self.path):
             rows[order[start : start + len(part)]] = part
             start += len(part)
         return rows
@@ -233,52 +216,21 @@ class FeatureStore(Transformer):
 
         Only chunks that hold a row asked for are decoded (see `rows` for the rest).
         """
-        numbers, view, array = self.numbers(asked), self._picked(view), self.features
+        features = self.features
+        numbers, view = positions(asked, features.shape[0], self.path), self._picked(features, view)
         if (np.diff(numbers) < 0).any():
             raise BadInput(f"{self.path}: stream takes ascending row numbers; sort them, or use rows")
-        return self._streamed(array, numbers, view)
+        return streamed(features, numbers, view, self.path)
 
-    def _streamed(
-        self, array: zarr.Array[Any], numbers: Positions, view: int | None
-    ) -> Iterator[tuple[Positions, Features]]:
-        shard, chunk = (array.shards or array.chunks)[0], array.chunks[0]
-        for part in _runs(numbers, numbers // shard):
-            # Neighbouring chunks are decoded in one call, which spreads them over the cores
-            for run in _runs(part, np.cumsum(np.diff(part // chunk, prepend=part[0] // chunk) > 1)):
-                start = int(run[0]) // chunk * chunk
-                stop = min((int(run[-1]) // chunk + 1) * chunk, array.shape[0])
-                yield run, self._read(array, start, stop, run - start, view)
-
-    def _picked(self, view: int | None) -> int | None:
+    def _picked(self, features: zarr.Array[Any], view: int | None) -> int | None:
         """Which of several views is meant; None where all are, or where there is one."""
-        number = None if view is None else view_of(view, self.views, self.path)
-        return number if self.features.ndim == 3 else None
-
-    def _read(
-        self, array: zarr.Array[Any], start: int, stop: int, local: Positions, view: int | None
-    ) -> Features:
-        try:
-            stored = np.asarray(array[start:stop])
-        except BadInput:
-            raise
-        except (RuntimeError, OSError, ValueError) as error:
-            raise BadInput(
-                f"{self.path} is damaged in rows {start} to {stop - 1} ({error}); {REMEDY}"
-            ) from error
-        if view is not None:
-            stored = stored[:, view]
-        if len(local) != len(stored) or (np.diff(local) != 1).any():
-            stored = stored[local]
-        rows = stored.astype(np.float32, copy=False)
-        if not np.isfinite(rows).all():
-            bad = start + local[np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(axis=1))[0]]
-            raise BadInput(f"{self.path} has no valid features in row {bad} (a missing chunk); {REMEDY}")
-        return rows
+        number = None if view is None else view_of(view, _views(features), self.path)
+        return number if features.ndim == 3 else None
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Open the store as it is now; there is nothing to learn."""
         self._close()
-        self._picked(self.view)
+        self._picked(self.features, self.view)
         self.n_features_in_ = 1
         return self
 
@@ -311,13 +263,5 @@ class FeatureStore(Transformer):
         return Tags(None, TargetTags(required=False), TransformerTags(), input_tags=tags, requires_fit=False)
 
 
-def _near(path: Path) -> str:
-    """Which stores are there, in words, for one that is not; empty where none is."""
-    there = sorted(file.stem for file in path.parent.glob("*.zarr"))
-    near = difflib.get_close_matches(path.stem, there, n=1, cutoff=0.0)
-    return f" (did you mean {near[0]}? there: {', '.join(there)})" if near else ""
-
-
-def _runs(positions: Positions, groups: NDArray[Any]) -> list[Positions]:
-    """Split where the group changes; none for no positions."""
-    return np.split(positions, np.flatnonzero(np.diff(groups)) + 1) if len(positions) else []
+def _views(features: zarr.Array[Any]) -> int:
+    return int(features.shape[1]) if features.ndim == 3 else 1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BadInput
-from features.store import Features
+from features.reading import Features
 from features.turns import turn
 from pipeline.applied import to_unit_length
 from pipeline.project import Project

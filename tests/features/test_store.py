@@ -379,23 +379,23 @@ while time.monotonic() < until:
 
 
 def test_while_another_process_publishes_the_content_is_one_or_refused(tmp_path: Path) -> None:
-    opened = answered = refused = 0
+    answered = refused = 0
     with subprocess.Popen(
-        [sys.executable, "-c", PUBLISHER, tmp_path, "4"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PUBLISHER, tmp_path, "60"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     ) as publisher:
         assert publisher.stdout is not None
         assert publisher.stdout.readline() == "there\n"
-        while publisher.poll() is None:
+        while refused < 20:
+            assert publisher.poll() is None, "it is not noticed that another content is there"
             try:
                 store = FeatureStore.open(tmp_path / "x.zarr")
                 content = int(store.attributes["fingerprint"])
             except BadInput as error:
                 assert "made anew" in str(error) or "no finished store" in str(error)  # noqa: PT017 - both may be
                 continue
-            opened += 1
             fixed = {"keys": content % 256, "labels": 0, "where": 0}  # what does not say which content it is
             names = [name for name in READERS if name != "where" or content % 2 == 0]
-            for name in names[opened % len(names) :] + names:
+            for name in names[refused % len(names) :] + names * 10:
                 try:
                     found = READERS[name](store)
                 except BadInput as error:
@@ -404,9 +404,8 @@ def test_while_another_process_publishes_the_content_is_one_or_refused(tmp_path:
                     break
                 assert set(np.asarray(found).tolist()) == {fixed.get(name, content)}, name
                 answered += 1
-    assert publisher.returncode == 0
-    assert min(opened, answered, refused) > 5, (opened, answered, refused)
-    assert FeatureStore.open(tmp_path / "x.zarr").rows([0]).shape == (1, 40)
+        publisher.kill()
+    assert answered > 20
 
 
 @pytest.mark.parametrize("name", READERS)
