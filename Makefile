@@ -33,6 +33,7 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	python -m benchmarks.engines
+	python -m benchmarks.threads
 	python -m benchmarks.extract_cpu --without thingsvision
 	python -m benchmarks.publish
 	python -m benchmarks.memory

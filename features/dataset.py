@@ -8,6 +8,7 @@ the shards one after the other, as `ShardSampler` draws it, decodes each of them
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from features.store import Features, FeatureStore, Positions
+from features.positions import Positions, view_of
+from features.reading import Features
+from features.store import FeatureStore
 
 Item = tuple[Tensor, Tensor]
 
@@ -26,15 +29,15 @@ class FeatureDataset(Dataset[Item]):
     Parameters
     ----------
     store : FeatureStore
-    positions : (n,) row numbers of the store, in the order of this data set
+    positions : (n,) row numbers of the store, in the order of this data set (see `features.positions`)
     view : int, optional
         Only this view where there are several.
     """
 
-    def __init__(self, store: FeatureStore, positions: Positions, view: int | None = None) -> None:
+    def __init__(self, store: FeatureStore, positions: Any, view: int | None = None) -> None:
         self.store = store
-        self.positions = np.asarray(positions)
-        self.view = view
+        self.positions = store.numbers(positions)
+        self.view = None if view is None else view_of(view, store.views, store.path)
         self.labels = store.labels[self.positions].astype(np.int64)  # (n,)
         self.shards = self.positions // (store.features.shards or store.features.chunks)[0]  # (n,)
         self._kept: tuple[int, Positions, Features] | None = None  # the last shard's rows
@@ -55,10 +58,11 @@ class FeatureDataset(Dataset[Item]):
 
     def _row(self, index: int) -> NDArray[np.float32]:
         shard, position = int(self.shards[index]), self.positions[index]
-        if self._kept is None or self._kept[0] != shard:
+        kept = self._kept  # looked at once: other threads replace it
+        if kept is None or kept[0] != shard:
             members = np.unique(self.positions[self.shards == shard])
-            self._kept = shard, members, self.store.rows(members, self.view)
-        _, members, rows = self._kept
+            kept = self._kept = shard, members, self.store.rows(members, self.view)
+        _, members, rows = kept
         return np.array(rows[np.searchsorted(members, position)])  # a copy: the shard may go
 
 

@@ -53,8 +53,9 @@ def read(store: Path) -> dict[str, Recorded]:
         Where there are none (the store is unfinished), or they cannot be read.
     """
     path = digest_file(store)
+    absent = BadInput(f"there is no finished store {store}; run `extract` first")
     if not path.is_file() or not store.is_dir():
-        raise BadInput(f"there is no finished store {store}; run `extract` first")
+        raise absent
     sizes: dict[str, int] = {}
     records: dict[str, Recorded] = {}
     try:
@@ -65,6 +66,8 @@ def read(store: Path) -> dict[str, Recorded]:
                 records[digest[2].removeprefix(f"{store.name}/")] = Recorded(digest[1], sizes[digest[2]])
             else:
                 raise ValueError(f"it says {line[:80]!r}")
+    except FileNotFoundError:  # it is being made anew
+        raise absent from None
     except (ValueError, KeyError) as error:  # UnicodeDecodeError is a ValueError
         raise BadInput(f"{path} is damaged ({error}); run `extract` again") from error
     return records

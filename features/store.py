@@ -8,6 +8,8 @@ How it is laid out stands in `features.publish`. Any zarr v3 reader opens it, to
 `xarray.open_zarr(path, consolidated=False)` gives named dimensions.
 """
 
+import difflib
+import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,25 +19,26 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from features import digests
 from features.errors import BadInput
 from features.manifest import SPLITS
-from features.publish import COORDINATES, SCHEMA
+from features.opening import opened
+from features.positions import Positions, positions, view_of
+from features.reading import Features, finite, streamed
+from features.transformer import Transformer
 
 if TYPE_CHECKING:
     from dask.array import Array as DaskArray
 
 
-REMEDY = "run `python cli.py extract`, which makes that part again, or `python cli.py verify`"
-
 LAZY_CHUNK = 32 * 2**20  # bytes of float32: training in mini-batches mixes the rows of several
 
-Positions = NDArray[np.intp]  # row numbers
-Features = NDArray[np.float32]
 
-
-class FeatureStore:
+class FeatureStore(Transformer):
     """A published store; also a scikit-learn transformer from row numbers or image ids to features.
+
+    From any thread and any process: a forked or spawned one reads the same store. Once another process
+    publishes it anew, reading goes on with the old content or is refused; `fit` opens it again.
+    Rows are asked for as in NumPy (see `features.positions`).
 
     Parameters
     ----------
@@ -46,16 +49,31 @@ class FeatureStore:
     view : int
         Which view `transform` returns where there are several; `rows` returns all of them.
 
+    Attributes
+    ----------
+    n_features_in_ : int
+        After `fit`: 1, a column of row numbers or ids.
+
     Raises
     ------
     BadInput
-        On first use, where the store is absent, unfinished or damaged.
+        On first use, where the store is absent, unfinished or damaged; on any use once it was made anew.
     """
 
     def __init__(self, layer: str | Path, project: str | Path = ".", view: int = 0) -> None:
         self.layer = layer
         self.project = project
         self.view = view
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Another layer is another store, which is opened on next use."""
+        super().__setattr__(name, value)
+        if name in ("layer", "project"):
+            self._close()
+
+    def _close(self) -> None:
+        for name in ("_group", "_features", "ids"):
+            self.__dict__.pop(name, None)
 
     @classmethod
     def open(cls, path: Path) -> "FeatureStore":
@@ -65,28 +83,20 @@ class FeatureStore:
     @property
     def path(self) -> Path:
         """The group's folder."""
-        if isinstance(self.layer, Path) or self.layer.endswith(".zarr"):
+        if not isinstance(self.layer, str | os.PathLike):
+            raise BadInput(f"layer should be a layer's name or a store's path, not {self.layer!r}")
+        if isinstance(self.layer, os.PathLike) or Path(self.layer).suffix == ".zarr":
             return Path(self.layer)
         return Path(self.project) / "artifacts" / "features" / f"{self.layer.replace(':', '-')}.zarr"
 
-    @cached_property
+    @property
     def group(self) -> zarr.Group:
-        """The zarr group, after every file's size and every small file's digest were compared."""
-        stem = self.path.stem
-        for name, recorded in digests.read(self.path).items():
-            shard = name.startswith(f"{stem}/c/")
-            if damage := digests.damage(self.path / name, recorded, content=not shard):
-                raise BadInput(f"{self.path} is damaged: {name} {damage}; {REMEDY}")
-        try:
-            group = zarr.open_group(str(self.path), mode="r", zarr_format=3)
-            names = set(group.array_keys())
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{self.path} is damaged ({error}); {REMEDY}") from error
-        if group.attrs.get("schema") != SCHEMA or names != {stem, *COORDINATES}:
-            raise BadInput(
-                f"{self.path} is not a feature store of schema {SCHEMA}; delete it and run `extract`"
-            )
-        return group
+        """The zarr group; what is read of it is what was there when it was opened (`features.vouched`)."""
+        return self._group
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        return opened(self.path)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -96,6 +106,10 @@ class FeatureStore:
     @property
     def features(self) -> zarr.Array[Any]:
         """The array (image, feature) or (image, view, feature), in the store's dtype."""
+        return self._features
+
+    @cached_property
+    def _features(self) -> zarr.Array[Any]:
         return self.array(self.path.stem)
 
     def array(self, name: str) -> zarr.Array[Any]:
@@ -107,6 +121,15 @@ class FeatureStore:
     def __len__(self) -> int:
         return int(self.features.shape[0])
 
+    @property
+    def views(self) -> int:
+        """How many views of each image it holds."""
+        return _views(self.features)
+
+    def numbers(self, asked: Any) -> Positions:
+        """Row numbers that are asked for (see `features.positions`)."""
+        return positions(asked, len(self), self.path)
+
     def dask(self, rows: int | None = None) -> "DaskArray":
         """Return the features as a lazy dask array; one chunk is one shard, or so many rows.
 
@@ -114,14 +137,17 @@ class FeatureStore:
         """
         import dask.array  # noqa: PLC0415 - slow to import, and seldom needed
 
+        if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
+            raise BadInput(f"rows of a chunk should be a whole number of at least 1, not {rows!r}")
         # Whole shards: by default dask would read each of their inner chunks by itself
-        shape = self.features.shards or self.features.chunks
+        features = self.features
+        shape = features.shards or features.chunks
         chunks = shape if rows is None else (rows, *shape[1:])
-        lazy: DaskArray = dask.array.from_zarr(self.features, chunks=chunks)
+        lazy: DaskArray = dask.array.from_zarr(features, chunks=chunks)
         return lazy
 
-    def lazy_rows(self, positions: Positions) -> "DaskArray":
-        """Return ascending rows as a dask array: (n, width) or (n, views, width) float32.
+    def lazy_rows(self, asked: Any) -> "DaskArray":
+        """Return rows as a dask array: (n, width) or (n, views, width) float32.
 
         Its chunks are of about `LAZY_CHUNK` bytes, and checked for holes when they are read.
         """
@@ -129,17 +155,15 @@ class FeatureStore:
         inner = int(array.chunks[0])
         row = 4 * int(np.prod(array.shape[1:]))
         stored = self.dask(max(LAZY_CHUNK // row // inner, 1) * inner)
-        lazy: DaskArray = stored[positions].map_blocks(self._finite, dtype=np.float32)
+        lazy: DaskArray = stored[self.numbers(asked)].map_blocks(finite, path=self.path, dtype=np.float32)
         return lazy
 
-    def _finite(self, stored: NDArray[Any]) -> Features:
-        rows = stored.astype(np.float32, copy=False)
-        if not np.isfinite(rows).all():
-            raise BadInput(f"{self.path} has a row without valid features (a missing chunk); {REMEDY}")
-        return rows
-
     def where(self, split: str) -> Positions:
-        """Row numbers of one split, ascending."""
+        """Row numbers of one split, ascending; BadInput for a name that is none."""
+        if split not in SPLITS:
+            near = difflib.get_close_matches(str(split), SPLITS, n=1, cutoff=0.0)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadInput(f"a split is one of {', '.join(SPLITS)}, not {split!r}{guess}")
         return np.flatnonzero(np.asarray(self.array("split")[:]) == SPLITS.index(split))
 
     @property
@@ -157,12 +181,12 @@ class FeatureStore:
         """The images' sha256, (n_images, 32) uint8."""
         return np.asarray(self.array("sha256")[:], np.uint8)
 
-    def rows(self, positions: NDArray[Any], view: int | None = None) -> Features:
+    def rows(self, asked: Any, view: int | None = None) -> Features:
         """Read rows, cast to float32 once.
 
         Parameters
         ----------
-        positions : (n,) row numbers, in any order
+        asked : (n,) row numbers, in any order; or as `features.positions` has it
         view : int, optional
             Only this view where there are several.
 
@@ -173,63 +197,49 @@ class FeatureStore:
         Raises
         ------
         BadInput
-            When a chunk is missing, damaged or holds what is not a finite number.
+            When there is no such row or view; when a chunk is missing, damaged or holds what is not a
+            finite number; when the store was made anew since it was opened.
         """
-        positions = np.asarray(positions)
-        shape = self.features.shape[2:] if self._picked(view) else self.features.shape[1:]
-        rows = np.empty((len(positions), *shape), np.float32)
-        order = np.argsort(positions, kind="stable")
+        features = self.features
+        numbers, view = positions(asked, features.shape[0], self.path), self._picked(features, view)
+        shape = features.shape[1:] if view is None else features.shape[2:]
+        rows = np.empty((len(numbers), *shape), np.float32)
+        order = np.argsort(numbers, kind="stable")
         start = 0
-        for _, part in self.stream(positions[order], view):
+        for _, part in streamed(features, numbers[order], view, self.path):
             rows[order[start : start + len(part)]] = part
             start += len(part)
         return rows
 
-    def stream(self, positions: Positions, view: int | None = None) -> Iterator[tuple[Positions, Features]]:
+    def stream(self, asked: Any, view: int | None = None) -> Iterator[tuple[Positions, Features]]:
         """Read ascending rows a shard at a time, for what is larger than memory: (row numbers, rows).
 
         Only chunks that hold a row asked for are decoded (see `rows` for the rest).
         """
-        array = self.features
-        shard, chunk = (array.shards or array.chunks)[0], array.chunks[0]
-        for part in _runs(positions, positions // shard):
-            # Neighbouring chunks are decoded in one call, which spreads them over the cores
-            for run in _runs(part, np.cumsum(np.diff(part // chunk, prepend=part[0] // chunk) > 1)):
-                start = int(run[0]) // chunk * chunk
-                stop = min((int(run[-1]) // chunk + 1) * chunk, len(self))
-                yield run, self._read(start, stop, run - start, view)
+        features = self.features
+        numbers, view = positions(asked, features.shape[0], self.path), self._picked(features, view)
+        if (np.diff(numbers) < 0).any():
+            raise BadInput(f"{self.path}: stream takes ascending row numbers; sort them, or use rows")
+        return streamed(features, numbers, view, self.path)
 
-    def _picked(self, view: int | None) -> bool:
-        return view is not None and self.features.ndim == 3
+    def _picked(self, features: zarr.Array[Any], view: int | None) -> int | None:
+        """Which of several views is meant; None where all are, or where there is one."""
+        number = None if view is None else view_of(view, _views(features), self.path)
+        return number if features.ndim == 3 else None
 
-    def _read(self, start: int, stop: int, local: Positions, view: int | None) -> Features:
-        try:
-            stored = np.asarray(self.features[start:stop])
-        except (RuntimeError, OSError, ValueError) as error:
-            raise BadInput(
-                f"{self.path} is damaged in rows {start} to {stop - 1} ({error}); {REMEDY}"
-            ) from error
-        if self._picked(view):
-            stored = stored[:, view]
-        if len(local) < len(stored):
-            stored = stored[local]
-        rows = stored.astype(np.float32, copy=False)
-        if not np.isfinite(rows).all():
-            bad = start + local[np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(axis=1))[0]]
-            raise BadInput(f"{self.path} has no valid features in row {bad} (a missing chunk); {REMEDY}")
-        return rows
-
-    # What scikit-learn asks of a transformer; importing its base class would cost every command a second.
-
-    def fit(self, X: object = None, y: object = None) -> Self:
-        """Open the store; there is nothing to learn."""
-        _ = self.group
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Open the store as it is now; there is nothing to learn."""
+        self._close()
+        self._picked(self.features, self.view)
+        self.n_features_in_ = 1
         return self
 
-    def transform(self, X: NDArray[Any]) -> Features:
+    def transform(self, X: Any) -> Features:
         """Look up features, (n, width) float32, by row numbers or image ids, (n,) or (n, 1)."""
-        asked = np.asarray(X).reshape(-1)
-        if asked.dtype.kind not in "iu":
+        asked = np.asarray(X)
+        if asked.ndim == 2 and asked.shape[1] == 1:
+            asked = asked[:, 0]
+        if asked.dtype.kind in "OSUT" and asked.ndim == 1:
             number = {name: position for position, name in enumerate(self.ids)}
             try:
                 asked = np.array([number[str(name)] for name in asked], np.intp)
@@ -237,28 +247,21 @@ class FeatureStore:
                 raise BadInput(
                     f"{self.path} has no image {error}; its ids are paths below the root"
                 ) from None
-        if len(asked) and not 0 <= asked.min() <= asked.max() < len(self):
-            raise BadInput(
-                f"{self.path} has rows 0 to {len(self) - 1}; asked were {asked.min()} to {asked.max()}"
-            )
+        elif asked.dtype.kind == "b":
+            raise BadInput(f"{self.path} transforms row numbers or ids, one for each sample, not bools")
         return self.rows(asked, view=self.view)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {"layer": self.layer, "project": self.project, "view": self.view}
-
-    def set_params(self, **parameters: Any) -> Self:
-        """Change constructor arguments; the store is opened anew on next use."""
-        self.__dict__ = self.get_params() | parameters
-        return self
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of what `transform` gives, (width,): `fc7_0`, `fc7_1`, …."""
+        width, layer = self.features.shape[-1], self.attributes.get("layer", self.path.stem)
+        return np.array([f"{layer}_{number}" for number in range(width)], object)
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags  # noqa: PLC0415 - see above
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags  # noqa: PLC0415 - slow
 
         tags = InputTags(one_d_array=True, string=True)
         return Tags(None, TargetTags(required=False), TransformerTags(), input_tags=tags, requires_fit=False)
 
 
-def _runs(positions: Positions, groups: NDArray[Any]) -> list[Positions]:
-    """Split where the group changes; none for no positions."""
-    return np.split(positions, np.flatnonzero(np.diff(groups)) + 1) if len(positions) else []
+def _views(features: zarr.Array[Any]) -> int:
+    return int(features.shape[1]) if features.ndim == 3 else 1

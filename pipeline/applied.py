@@ -11,6 +11,7 @@ products (rbf-svm, knn) are opened as such.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,9 +87,12 @@ def open_head(folder: Path) -> SavedHead:
 def _normalisation(kind: str, arrays: Arrays) -> Callable[[Any], Any]:
     """As `pipeline.heads.normalisation.Normalisation` does it."""
     if kind == "standard":
-        mean, scale = arrays["normalisation.mean"], arrays["normalisation.scale"]
-        return lambda X: (X - mean) / scale
-    return to_unit_length if kind == "l2" else lambda X: X
+        return partial(_standardised, arrays["normalisation.mean"], arrays["normalisation.scale"])
+    return to_unit_length if kind == "l2" else np.asarray
+
+
+def _standardised(mean: NDArray[Any], scale: NDArray[Any], X: Any) -> Any:
+    return (X - mean) / scale
 
 
 def to_unit_length(X: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,19 +101,32 @@ def to_unit_length(X: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(X / np.where(lengths > 0, lengths, 1))
 
 
+# Functions with what they need, and no closures: these can be pickled
+
+
 def _linear(a: Arrays) -> Callable[[Any], Any]:
-    coef, intercept = a["coef_"].T.astype(np.float32), a["intercept_"].astype(np.float32)
-    return lambda X: X @ coef + intercept
+    return partial(_product, a["coef_"].T.astype(np.float32), a["intercept_"].astype(np.float32))
+
+
+def _product(coef: NDArray[Any], intercept: NDArray[Any], X: Any) -> Any:
+    return X @ coef + intercept
 
 
 def _mlp(a: Arrays) -> Callable[[Any], Any]:
-    hidden, hidden_intercept = a["hidden_coef_"], a["hidden_intercept_"]
-    output, output_intercept = a["output_coef_"], a["output_intercept_"]
-    return lambda X: np.maximum(X @ hidden + hidden_intercept, 0) @ output + output_intercept
+    hidden, output = (a["hidden_coef_"], a["hidden_intercept_"]), (a["output_coef_"], a["output_intercept_"])
+    return partial(_perceptron, hidden, output)
+
+
+def _perceptron(hidden: tuple[Any, Any], output: tuple[Any, Any], X: Any) -> Any:
+    return _product(*output, np.maximum(_product(*hidden, X), 0))
 
 
 def _majority(a: Arrays) -> Callable[[Any], Any]:
-    return lambda X: np.broadcast_to(np.log(a["shares_"]), (*X.shape[:-1], len(a["shares_"])))
+    return partial(_same_for_all, np.log(a["shares_"]))
+
+
+def _same_for_all(logits: NDArray[Any], X: Any) -> Any:
+    return np.broadcast_to(logits, (*X.shape[:-1], len(logits)))
 
 
 FORMULAS = {"logreg": _linear, "linear-svm": _linear, "mlp": _mlp, "majority": _majority}

@@ -26,7 +26,8 @@ from features.files import written_aside
 from features.images import Unreadable
 from features.weights import UNTRAINED
 from pipeline.datasets import source
-from pipeline.images_asked import listed, opened
+from pipeline.given import opened
+from pipeline.images_asked import listed
 from pipeline.onnx_model import describe, to_onnx
 from pipeline.predict import Predictor, chosen
 from pipeline.project import Project

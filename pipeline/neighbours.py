@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BadInput
-from features.store import Features
+from features.reading import Features
+from features.turns import turn
 from pipeline.applied import to_unit_length
 from pipeline.project import Project
 from pipeline.saved import Frozen, Method, Scored
@@ -55,14 +56,16 @@ class Neighbours:
         similarity: NDArray[np.float32] = np.empty((len(X), 0), np.float32)
         found: NDArray[np.intp] = np.empty((len(X), 0), np.intp)
         for numbers, rows in self.store.stream(self.train, view=0):
-            similarity = np.hstack([similarity, X @ self._unit(rows).T])
+            with turn:  # the same bits however many threads ask (see `pipeline.saved`)
+                cosines = X @ self._unit(rows).T
+            similarity = np.hstack([similarity, cosines])
             found = np.hstack([found, np.broadcast_to(numbers, (len(X), len(numbers)))])
             best = np.argsort(-similarity, axis=1, kind="stable")[:, : self.k]
             similarity = np.take_along_axis(similarity, best, axis=1)
             found = np.take_along_axis(found, best, axis=1)
         return [
-            tuple(self._neighbour(*pair) for pair in zip(own.tolist(), cosines.tolist(), strict=True))
-            for own, cosines in zip(found, similarity, strict=True)
+            tuple(self._neighbour(*pair) for pair in zip(own.tolist(), alike.tolist(), strict=True))
+            for own, alike in zip(found, similarity, strict=True)
         ]
 
     def _unit(self, X: Features) -> NDArray[np.float32]:

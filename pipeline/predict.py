@@ -10,16 +10,16 @@ prediction with a reason in place of a label, as is one below `threshold`: none 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from features.batches import Decoder
 from features.errors import BadInput
-from pipeline.images_asked import Asked, Given, arriving
+from pipeline.given import Asked, Given, Images, arriving, taken
 from pipeline.lines import best_head, read_lines
 from pipeline.project import Project
 from pipeline.saved import open_method
@@ -63,6 +63,7 @@ class Prediction:
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """Return the k most probable classes with their probabilities; of equals, the first in order."""
+        _whole("k", k, 1)
         if self.proba is None:
             return []
         return [
@@ -104,6 +105,12 @@ class Predictor:
         threshold: float = 0.0,
         neighbours: int = 0,
     ) -> None:
+        _share("threshold", threshold)
+        _whole("neighbours", neighbours, 0)
+        if not isinstance(project, Project | str | os.PathLike):
+            raise BadInput(f"project should be a project's folder, not {project!r}")
+        if not isinstance(method, str | None):
+            raise BadInput(f"method should be a method's name, not {method!r}")
         self.project = project if isinstance(project, Project) else Project.open(Path(project))
         self.method = open_method(self.project, method or chosen(self.project))
         self.classes = self.method.classes
@@ -115,21 +122,53 @@ class Predictor:
 
         return Neighbours(self.project, self.method, k)
 
-    def predict(self, images: Sequence[Asked]) -> list[Prediction]:
-        """Predict images: paths, Pillow images, or (H, W, 3) uint8 arrays of RGB."""
-        return list(self.answers(images))
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what to open: the other process reads the files, and checks that they are these."""
+        k = self.neighbours.k if self.neighbours else 0
+        return _reopened, (self.project, self.method.name, self.threshold, k, self.method.identity)
 
-    def predict_proba(self, images: Sequence[Asked]) -> NDArray[np.float64]:
-        """Probabilities (n, n_classes), as in scikit-learn; BadInput for an image that has no answer."""
-        found = self.predict(images)
+    @overload
+    def predict(self, images: Asked) -> Prediction: ...  # type: ignore[overload-overlap] # a str is iterable
+    @overload
+    def predict(self, images: Iterable[Asked]) -> list[Prediction]: ...
+    def predict(self, images: Images) -> Prediction | list[Prediction]:
+        """Predict one image, or a list of all that are given.
+
+        Parameters
+        ----------
+        images : one image, or any iterable of images
+            An image is a path, the bytes of an image file or an open one, a Pillow image, or an array:
+            (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8, grey, RGB or RGBA; (n, H, W, …) is a batch.
+
+        Raises
+        ------
+        BadInput
+            For what is neither an image nor a collection; an image that cannot be used is an
+            answer with a reason.
+        """
+        one, items = taken(images)
+        found = list(self.answers(list(items)))
+        return found[0] if one else found
+
+    def predict_proba(self, images: Images) -> NDArray[np.float64]:
+        """Probabilities (n, n_classes), as in scikit-learn, (n_classes,) of one image (see `predict`).
+
+        Raises
+        ------
+        BadInput
+            For an image that has no answer, too: a row of probabilities cannot say why.
+        """
+        one, items = taken(images)
+        found = list(self.answers(list(items)))
         if bad := next((one for one in found if one.proba is None), None):
             raise BadInput(f"image {bad.image}: {bad.problem}")
-        return np.array([one.proba for one in found]).reshape(-1, len(self.classes))
+        proba = np.array([answer.proba for answer in found]).reshape(-1, len(self.classes))
+        return np.asarray(proba[0] if one else proba)
 
-    def stream(self, images: Iterable[Asked]) -> Iterator[Prediction]:
-        """Predict images as they come: each is answered without waiting for the next."""
+    def stream(self, images: Images) -> Iterator[Prediction]:
+        """Predict images as they come: each is answered without waiting for the next (see `predict`)."""
         start = 0
-        for group in arriving(images, GROUP):
+        for group in arriving(taken(images)[1], GROUP):
             yield from self.answers(group, start)
             start += len(group)
 
@@ -164,9 +203,27 @@ class Predictor:
         )
 
 
+def _reopened(project: Project, method: str, threshold: float, neighbours: int, identity: str) -> Predictor:
+    """What a pickled predictor becomes; BadInput where the method was trained anew since it was pickled."""
+    predictor = Predictor(project, method, threshold=threshold, neighbours=neighbours)
+    if predictor.method.identity != identity:
+        raise BadInput(f"{method} was trained anew since this Predictor was opened; open it again")
+    return predictor
+
+
+def _share(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise BadInput(f"{name} should be a number from 0 to 1, not {value!r}")
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise BadInput(f"{name} should be a whole number of at least {least}, not {value!r}")
+
+
 def _name(item: Asked, number: int) -> str:
     """A path as it was given; bytes that are not UTF-8 become backslash escapes."""
-    if isinstance(item, np.ndarray | Image.Image):
+    if not isinstance(item, str | os.PathLike):
         return str(number)
     return os.fsencode(item).decode("utf-8", "backslashreplace")
 

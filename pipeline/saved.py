@@ -8,8 +8,11 @@ precision, rounded as the store rounds them. That is checked by the fingerprint 
 that the stores themselves are not needed.
 """
 
+import contextlib
 import difflib
+import hashlib
 import importlib.util
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,7 @@ from features.forward import forward
 from features.images import ImageFolder, Preprocessing
 from features.manifest import Manifest
 from features.network import Layer, parse_layer
+from features.turns import turn
 from features.views import names
 from pipeline.applied import open_head
 from pipeline.datasets import ARRAYS
@@ -68,6 +72,8 @@ class Method(Protocol):
         Of the images that its `scored` is given.
     note : str
         What a user should know of how it is computed here, or empty.
+    identity : str
+        A digest of the cards: another one once it was trained anew.
     """
 
     name: str
@@ -78,15 +84,23 @@ class Method(Protocol):
     views: tuple[str, ...]
     preprocessing: Preprocessing
     note: str
+    identity: str
 
     def scored(self, decoder: Decoder) -> Iterator[Scored]:
-        """Score all images of a decoder with these views and this preprocessing, in order."""
+        """Score all images of a decoder with these views and this preprocessing, in order.
+
+        From any thread, with the same numbers.
+        """
 
 
 def trained(project: Project) -> dict[str, Path]:
     """Folders of all methods that are trained, by name; `ensemble` has none of its own."""
     cards = [*project.artifacts.glob("heads/*/*/card.json"), *project.finetune_folder().glob("*/card.json")]
-    return {str(read_json(card).get("method")): card.parent for card in sorted(cards)}
+    found = {}
+    for card in sorted(cards):
+        with contextlib.suppress(FileNotFoundError):  # it is being made anew, or swept
+            found[str(read_json(card).get("method"))] = card.parent
+    return found
 
 
 def open_method(project: Project, name: str) -> Method:
@@ -124,14 +138,36 @@ def _members(project: Project) -> list[str]:
     return list(members)
 
 
+def cards_of(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """The methods' cards; BadInput where one is gone."""
+    try:
+        return [read_json(folder / "card.json") for folder in folders.values()]
+    except FileNotFoundError as error:
+        raise BadInput(f"{error.filename} is being made anew; open {', '.join(folders)} again") from None
+
+
+def identity_of(folders: Mapping[str, Path], cards: Sequence[Mapping[str, Any]]) -> str:
+    """A digest of cards, which are those of all that was read meanwhile.
+
+    Raises
+    ------
+    BadInput
+        Where another process trained one of them anew since its card was read.
+    """
+    if cards_of(folders) != cards:
+        raise BadInput(f"{', '.join(folders)} was trained anew while it was opened; open it again")
+    return hashlib.sha256(json.dumps(cards, sort_keys=True).encode()).hexdigest()
+
+
 class Frozen:
     """A head on frozen features, or the mean of several (see `Method`)."""
 
     def __init__(self, project: Project, name: str, folders: Mapping[str, Path]) -> None:
-        cards = [read_json(folder / "card.json") for folder in folders.values()]
+        cards = cards_of(folders)
         network = project.settings.weights.network
         self.name, self.members, self.folders = name, tuple(folders), tuple(folders.values())
         self.heads = [open_head(folder) for folder in folders.values()]
+        self.identity = identity_of(folders, cards)
         self.classes = self.heads[0].classes
         # A head without a layer looks at nothing, but only images that can be read have an answer
         self.layers = [parse_layer(card["layer"] or "pixels", network) for card in cards]
@@ -185,7 +221,9 @@ class Frozen:
 
     def _proba(self, rows: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
         pairs = zip(self.heads, self.layers, strict=True)
-        return np.asarray(np.mean([head.predict_proba(rows[layer.name]) for head, layer in pairs], axis=0))
+        with turn:  # while it searches neighbours, scikit-learn sets how many threads all of BLAS has
+            found = [head.predict_proba(rows[layer.name]) for head, layer in pairs]
+        return np.asarray(np.mean(found, axis=0))
 
 
 def _numerics(frozen: Frozen, cards: Sequence[Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from torch import Tensor
 
 from features.batches import Decoder
 from features.cache import RUN_CARD
@@ -22,11 +23,12 @@ from features.forward import BLOCK_IMAGES
 from features.images import Preprocessing
 from features.immutable import Damaged, unseal
 from features.network import Layer, parse_layer
+from features.turns import starts_threads, turn
 from features.weights import RGB
 from pipeline.calibration import calibrated
 from pipeline.datasets import ARRAYS
 from pipeline.project import Project
-from pipeline.saved import Scored
+from pipeline.saved import Scored, cards_of, identity_of
 from pipeline.training.prefix import Pixels
 from pipeline.training.tail import Tuned
 from pipeline.training.trainer import scores
@@ -36,6 +38,7 @@ class FineTuned:
     """See `pipeline.saved.Method`."""
 
     def __init__(self, project: Project, name: str, folder: Path) -> None:
+        cards = cards_of({name: folder})
         try:
             card = unseal(folder, RUN_CARD)
         except Damaged as error:
@@ -58,6 +61,8 @@ class FineTuned:
         self.device = torch.device(chosen.device)
         self.top = top = parse_layer(card["top"], settings.weights.network)
         tensors = load_file(folder / "model.safetensors")
+        self.identity = identity_of({name: folder}, cards)
+        starts_threads("torch")
         mean, std = (_rgb(tensors[key]) for key in ("mean", "std"))
         self.preprocessing = Preprocessing(size, settings.dataset.name not in ARRAYS, mean, std)
         model = rebuilt(top, card["cut"], tensors, len(self.classes), top.width(size))
@@ -65,10 +70,20 @@ class FineTuned:
 
     def scored(self, decoder: Decoder) -> Iterator[Scored]:
         """See `pipeline.saved.Method`."""
-        feed = Pixels(decoder, "none")
+        feed = InTurn(decoder, "none")
         images = np.arange(len(decoder.manifest))
         for part in np.split(images, range(BLOCK_IMAGES, len(images), BLOCK_IMAGES)):
             yield Scored(calibrated(scores(self.model, feed, part, self.device), self.temperature), {})
+
+
+class InTurn(Pixels):
+    """Pixels that meet the network one batch at a time, whichever thread they come from."""
+
+    def logits(self, model: Tuned, batch: Tensor) -> Tensor:
+        """See `pipeline.training.prefix.Feed`."""
+        starts_threads("torch")
+        with turn:
+            return super().logits(model, batch)
 
 
 def rebuilt(top: Layer, cut: str, tensors: Mapping[str, NDArray[Any]], n_classes: int, width: int) -> Tuned:

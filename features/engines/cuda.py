@@ -33,6 +33,7 @@ from features.engines.pytorch import DTYPES, TappedNetwork
 from features.errors import BadInput
 from features.images import Preprocessing
 from features.network import Layer, Size
+from features.turns import starts_threads, turn
 from features.weights import Weights
 
 AHEAD = 2  # batches in flight behind the one that is waited for
@@ -104,8 +105,11 @@ class CudaEngine:
         counts: deque[int] = deque()  # of images that are not padding
 
         def submit(images: NDArray[np.uint8]) -> list[Flight]:
+            starts_threads("torch")  # and a device that was in use is lost in a forked process
             counts.append(len(images))
-            return self.start(torch.from_numpy(padded(images, self.batch)).pin_memory())
+            staged = torch.from_numpy(padded(images, self.batch)).pin_memory()
+            with turn:  # `reproducible` sets what is the whole process's
+                return self.start(staged)
 
         for rows in pipelined(submit, landed, batches, AHEAD):
             count = counts.popleft()

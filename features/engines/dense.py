@@ -10,6 +10,7 @@ from features.engines import Rows, child
 from features.engines.pytorch import pooled
 from features.modules import build, pooling_joined
 from features.network import POOLED, Layer, Size, Step
+from features.turns import starts_threads
 from features.weights import Array
 
 
@@ -38,6 +39,7 @@ class DenseLayers:
         size: Size,
         batch: int,
     ) -> None:
+        starts_threads("torch")
         self.layers, self.batch = layers, batch
         keep_pre = frozenset(layer.step for layer in layers if layer.pre)
         self.modules = build(steps, tensors, keep_pre=keep_pre).eval().requires_grad_(False)
@@ -49,6 +51,7 @@ class DenseLayers:
     @torch.inference_mode()
     def __call__(self, ends: Sequence[Array]) -> Rows:
         """Map parts of a batch, each (n, C, H, W), to, per tapped layer, (n of all, width) float32."""
+        starts_threads("torch")
         count = sum(map(len, ends))
         activation = torch.zeros(self.batch, *ends[0].shape[1:])
         torch.cat([torch.from_numpy(end) for end in ends], out=activation[:count])
@@ -63,5 +66,6 @@ class DenseLayers:
 @torch.inference_mode()
 def averaged(activation: Array) -> Array:
     """Average (n, C, H, W) over its pixels, one image at a time: a sum's rounding may depend on how many."""
+    starts_threads("torch")
     images = torch.from_numpy(activation).split(1)
     return np.asarray(torch.cat([image.mean((2, 3)) for image in images]).numpy())

@@ -11,6 +11,7 @@ from features.engines import Rows, batch_size, child, padded
 from features.images import Preprocessing
 from features.modules import build
 from features.network import Layer
+from features.turns import starts_threads, turn
 from features.weights import RGB, Weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -35,8 +36,10 @@ class TorchEngine:
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> Rows:
         """Map (n, H, W, 3) uint8, n at most `batch`, to, per layer name, (n, width) float32."""
-        rows = self.network(torch.from_numpy(padded(images, self.batch)).to(self.device))
-        return {name: values[: len(images)].float().cpu().numpy() for name, values in rows.items()}
+        starts_threads("torch")
+        with turn:
+            rows = self.network(torch.from_numpy(padded(images, self.batch)).to(self.device))
+            return {name: values[: len(images)].float().cpu().numpy() for name, values in rows.items()}
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
         """Run batch after batch, in order."""
@@ -54,6 +57,7 @@ class TappedNetwork:
     """
 
     def __init__(self, layers: Sequence[Layer], weights: Weights, *, device: str, precision: str) -> None:
+        starts_threads("torch")
         path = max((layer.steps for layer in layers), key=len)
         keep_pre = frozenset(layer.step for layer in layers if layer.pre)
         modules = build(path, weights.tensors(path), keep_pre=keep_pre).eval().requires_grad_(False)

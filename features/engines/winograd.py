@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from threading import local
@@ -20,6 +19,7 @@ from features.engines.light import DenseProducts
 from features.engines.simd import ROWS
 from features.images import Preprocessing
 from features.network import Layer, Size, Step
+from features.turns import side_by_side, turn
 from features.weights import Array, Weights
 
 PLANE_BYTES = 256 << 20  # of the first convolution's outputs, the largest: so many images go together
@@ -80,7 +80,6 @@ class WinogradEngine:
 
             self.dense = DenseLayers(dense, tensors, layers, self.operations[-1].shape[:2], self.batch)
         self.threads = _threads()
-        self.pool = ThreadPoolExecutor(self.threads)
         self.planes: dict[tuple[tuple[int, int, int], int], Plane] = {}
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Rows]:
@@ -88,7 +87,18 @@ class WinogradEngine:
         return map(self.run, batches)
 
     def run(self, images: NDArray[np.uint8]) -> Rows:
-        """Map (n, H, W, 3) uint8, n at most `batch`, to, per layer name, (n, width) float32."""
+        """Map (n, H, W, 3) uint8, n at most `batch`, to, per layer name, (n, width) float32.
+
+        From any thread: the planes are one forward's at a time.
+        """
+        with turn:
+            try:
+                return self._run(images)
+            except BaseException:
+                self.planes = {}  # what was interrupted may still be writing to these
+                raise
+
+    def _run(self, images: NDArray[np.uint8]) -> Rows:
         pieces = np.array_split(images, -(-len(images) // self.together))
         parts = [self._convolutions(piece) for piece in pieces]
         rows: Rows = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
@@ -116,11 +126,11 @@ class WinogradEngine:
     def _compute(self, operation: Operation, x: NDArray[Any], y: Plane) -> None:
         tasks = iter(operation.tasks(len(x), self.threads))
 
-        def work(_: int) -> None:
+        def work() -> None:
             for task in tasks:  # whichever thread is free takes the next
                 task(x, y)
 
-        list(self.pool.map(work, range(self.threads)))
+        side_by_side(work, self.threads)
 
     def _tapped(self, name: str, activation: Array) -> Rows:
         tapped = [layer for layer in self.layers if name == child(layer)]

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from features.errors import BadInput
+from features.turns import starts_threads
 from pipeline.heads.base import Array, Head, Point
 from pipeline.heads.rows import in_memory
 from pipeline.heads.shared import Shared
@@ -84,6 +85,7 @@ def nearest(X: Array, rows: Array, views: int, k: int) -> Array:
 
     Searched by brute force, by scikit-learn in blocks: memory does not grow with n × rows.
     """
+    starts_threads("scikit-learn")
     k = min(k, len(rows) // views)
     enough = (k - 1) * views + 1  # rows for k images: k - 1 images have one row fewer
     search = NearestNeighbors(n_neighbors=min(enough + TIES, len(rows)), algorithm="brute").fit(rows)

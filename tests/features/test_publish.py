@@ -24,9 +24,9 @@ def manifest(n: int) -> Manifest:
 
 
 def published(
-    folder: Path, rows: np.ndarray, layout: Layout | None = None, fingerprint: str = "f"
+    folder: Path, rows: np.ndarray, layout: Layout | None = None, fingerprint: str = "f", stem: str = "x"
 ) -> tuple[Path, list[int]]:
-    """Publish `rows` as `x.zarr`; also the numbers of the rows that were asked for."""
+    """Publish `rows` as `<stem>.zarr`; also the numbers of the rows that were asked for."""
     asked: list[int] = []
 
     def some(start: int, stop: int) -> np.ndarray:
@@ -34,11 +34,11 @@ def published(
         return rows[start:stop]
 
     publish(
-        folder / "x.zarr", scratch=folder / "scratch", manifest=manifest(len(rows)), rows=some,
+        folder / f"{stem}.zarr", scratch=folder / "scratch", manifest=manifest(len(rows)), rows=some,
         shape=rows.shape[1:], dtype=str(rows.dtype), layout=layout,
         attributes={"manifest": "m", "fingerprint": fingerprint},
     )  # fmt: skip
-    return folder / "x.zarr", sorted(asked)
+    return folder / f"{stem}.zarr", sorted(asked)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

@@ -1,7 +1,13 @@
 """Reading a store: the same numbers through every reader, and nothing that is not sound."""
 
 import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +24,7 @@ from features.dataset import FeatureDataset, ShardSampler
 from features.errors import BadInput
 from features.publish import Layout
 from features.store import FeatureStore
+from tests.conftest import REPOSITORY
 from tests.features.test_publish import manifest, published
 
 
@@ -208,3 +215,231 @@ def test_names_outside_the_store_are_refused(tmp_path: Path, rows: np.ndarray) -
     (store / "more" / "zarr.json").write_bytes((store / "label" / "zarr.json").read_bytes())
     with pytest.raises(BadInput, match="not a feature store"):
         FeatureStore.open(store)
+
+
+ASKED = [
+    [-1], [-29, 28], [28, 3, 3, 0], [5, 5], [0, 0], range(4, 20, 3), (1, 2), np.uint8([7]), [],
+    np.array([], np.int32), slice(None), slice(-5, None), slice(20, 2, -4), slice(100, 200),
+    np.arange(29) % 3 == 1, np.zeros(29, bool),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=repr)
+def test_rows_are_asked_for_as_in_numpy(store: FeatureStore, rows: np.ndarray, asked: Any) -> None:
+    index = asked if isinstance(asked, slice) else np.asarray(asked)
+    expected = rows[index if isinstance(asked, slice) or len(index) else []].astype(np.float32)
+    np.testing.assert_array_equal(store.rows(asked), expected)
+    np.testing.assert_array_equal(store.lazy_rows(asked).compute(), expected)
+    data = FeatureDataset(store, asked)
+    assert len(data) == len(expected)
+    for number, row in enumerate(expected):
+        np.testing.assert_array_equal(data[number][0].numpy(), row)
+        assert data[number][1] == store.labels[data.positions[number]]
+    if (np.diff(store.numbers(asked)) >= 0).all():
+        parts = [part for _, part in store.stream(asked)]
+        np.testing.assert_array_equal(np.concatenate(parts) if parts else expected, expected)
+    else:
+        with pytest.raises(BadInput, match="ascending row numbers"):
+            store.stream(asked)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([29], "has rows 0 to 28; asked were 29 to 29"),
+        ([-30, 1], "asked were -30 to 1"),
+        ([2**63], "asked were 9223372036854775808"),
+        ([2**70], "object"),
+        ([0.0, 1.0], "float64"),
+        ([np.nan], "float64"),
+        ([[0, 1]], r"\(1, 2\)"),
+        (3, r"int \(\)"),
+        ([True, False], r"one bool for each of 29 rows.*bool"),
+        (["00003"], "<U5"),
+        ([None], "object"),
+        (None, "NoneType"),
+        ([[0], [1, 2]], "names no rows"),
+        (slice(0.5, 2), "names no rows"),
+        (np.ma.masked_array([1, 2], [True, False]), "MaskedArray"),
+        ({1, 2}, "set"),
+    ],
+)
+def test_what_names_no_rows_is_refused_everywhere(store: FeatureStore, wrong: Any, said: str) -> None:
+    readers: list[Callable[[Any], object]] = [
+        store.rows, store.stream, store.lazy_rows, lambda asked: FeatureDataset(store, asked)
+    ]  # fmt: skip
+    for read in readers:
+        with pytest.raises(BadInput, match=rf"x\.zarr.*{said}"):
+            read(wrong)
+
+
+@pytest.mark.parametrize("view", [7, -1, True, 1.0, "flip"])
+@pytest.mark.parametrize(("shape", "there"), [((29, 6), "a single view, 0"), ((29, 3, 6), "views 0 to 2")])
+def test_a_view_that_is_not_there_is_refused(
+    tmp_path: Path, shape: tuple[int, ...], there: str, view: Any
+) -> None:
+    store = FeatureStore.open(published(tmp_path, np.ones(shape, np.float16), Layout(8, 2))[0])
+    for read in (
+        lambda: store.rows([0], view=view),
+        lambda: store.stream([0], view),
+        lambda: FeatureDataset(store, [0], view),
+        lambda: FeatureStore(store.path, view=view).transform([0]),
+        lambda: FeatureStore(store.path, view=view).fit(),
+    ):
+        with pytest.raises(BadInput, match=rf"x\.zarr has {there}; asked was {view!r}"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("split", "near"), [("tset", "test"), ("val", "validation"), ("Train", "train"), (0, "")]
+)
+def test_a_split_that_is_not_there_is_refused_with_the_nearest(
+    store: FeatureStore, split: Any, near: str
+) -> None:
+    with pytest.raises(BadInput, match=f"train, validation, test, not {split!r}.*{near}"):
+        store.where(split)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("y", r"no finished store.*did you mean x\? there: x"),
+        ("", "no finished store"),
+        (3, "layer should be"),
+    ],
+)
+def test_a_layer_that_is_not_there_is_refused_with_the_nearest(
+    store: FeatureStore, layer: Any, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "features").symlink_to(tmp_path)
+    assert len(FeatureStore("x", tmp_path)) == 29
+    with pytest.raises(BadInput, match=said):
+        FeatureStore(layer, tmp_path).rows([0])
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True])
+def test_chunks_of_no_rows_are_refused(store: FeatureStore, size: Any) -> None:
+    with pytest.raises(BadInput, match="whole number of at least 1"):
+        store.dask(size)
+
+
+def test_threads_read_what_each_would_read_alone(store: FeatureStore, rows: np.ndarray) -> None:
+    data = FeatureDataset(store, np.arange(29))  # keeps the last shard for all threads
+
+    def read(seed: int) -> None:
+        for number in np.random.default_rng(seed).integers(0, 29, 15):
+            np.testing.assert_array_equal(data[number][0].numpy(), rows[number])
+            np.testing.assert_array_equal(store.rows([number, 0]), rows[[number, 0]])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, range(8)))
+
+
+# Everything that reads, given a store that is open: what of its answer tells which content it is
+READERS: dict[str, Callable[[FeatureStore], Any]] = {
+    "rows": lambda store: store.rows([0, 12, -1])[:, 0],
+    "stream": lambda store: np.concatenate([part[:, 0] for _, part in store.stream(slice(None))]),
+    "transform": lambda store: store.transform([3])[:, 0],
+    "transform of ids": lambda store: store.transform(["00002", "00017"])[:, 0],
+    "lazy rows": lambda store: store.lazy_rows([1, 20]).compute()[:, 0],
+    "dask": lambda store: store.dask().compute()[:, 0],
+    "labels": lambda store: np.unique(store.labels),
+    "keys": lambda store: store.keys[:1, 0],
+    "attributes": lambda store: [int(store.attributes["fingerprint"])],
+    "a zarr array": lambda store: np.asarray(store.features[20:22])[:, 0],
+    "where": lambda store: store.where("train")[:1],
+    "a data set": lambda store: FeatureDataset(store, [4])[0][0][:1].numpy(),
+    "a pickled copy": lambda store: pickle.loads(pickle.dumps(store)).rows([6])[:, 0],
+}
+ANEW = "was made anew since it was opened; open it again"
+PUBLISHER = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from features.manifest import Manifest
+from features.publish import Layout, publish
+from tests.features.test_publish import manifest
+
+def content(folder, k):
+    rows = np.random.default_rng(k).normal(size=(29 + k % 2, 40)).astype(np.float16)
+    rows[:, 0] = k  # the same in every answer
+    named = [replace(row, label=f"{k:05}", split=("train", "test")[k % 2], sha256=f"{k % 256:02x}" + "0" * 62)
+             for row in manifest(len(rows)).rows]
+    publish(folder / "x.zarr", scratch=folder / "scratch", manifest=Manifest(tuple(named)),
+            rows=lambda start, stop: rows[start:stop], shape=(40,), dtype="float16", layout=Layout(8, 2),
+            attributes={"manifest": str(k), "fingerprint": str(k)})
+
+k, until = 0, time.monotonic() + float(sys.argv[2])
+while time.monotonic() < until:
+    content(Path(sys.argv[1]), k := k + 1)
+    if k == 1: print("there", flush=True)
+"""
+
+
+def test_while_another_process_publishes_the_content_is_one_or_refused(tmp_path: Path) -> None:
+    answered = refused = 0
+    with subprocess.Popen(
+        [sys.executable, "-c", PUBLISHER, tmp_path, "60"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as publisher:
+        assert publisher.stdout is not None
+        assert publisher.stdout.readline() == "there\n"
+        while refused < 20:
+            assert publisher.poll() is None, "it is not noticed that another content is there"
+            try:
+                store = FeatureStore.open(tmp_path / "x.zarr")
+                content = int(store.attributes["fingerprint"])
+            except BadInput as error:
+                assert "made anew" in str(error) or "no finished store" in str(error)  # noqa: PT017 - both may be
+                continue
+            fixed = {"keys": content % 256, "labels": 0, "where": 0}  # what does not say which content it is
+            names = [name for name in READERS if name != "where" or content % 2 == 0]
+            for name in names[refused % len(names) :] + names * 10:
+                try:
+                    found = READERS[name](store)
+                except BadInput as error:
+                    assert str(error) == f"{store.path} {ANEW}"  # noqa: PT017 - or there is none
+                    refused += 1
+                    break
+                assert set(np.asarray(found).tolist()) == {fixed.get(name, content)}, name
+                answered += 1
+        publisher.kill()
+    assert answered > 20
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_open_store_that_was_made_anew_has_the_old_content_or_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    def publish(value: int) -> Path:
+        return published(tmp_path, np.full((29, 6), value, np.float16), Layout(8, 2), str(value))[0]
+
+    store = FeatureStore.open(publish(1))
+    before = READERS[name](FeatureStore.open(publish(1)))
+    lazy, stream = store.lazy_rows([1, 28]), store.stream(slice(None))
+    data, pickled = FeatureDataset(store, [3, 28]), pickle.dumps(store)
+    next(stream)
+    publish(2)
+    try:
+        np.testing.assert_array_equal(READERS[name](store), before)
+    except BadInput as error:
+        assert str(error) == f"{store.path} {ANEW}"  # noqa: PT017 - or there is none
+    for read in (
+        lazy.compute, lambda: next(stream), lambda: data[0], lambda: pickle.loads(pickled).rows([0])
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=ANEW):
+            read()
+    assert store.fit().rows([0])[0, 0] == 2  # which is how it is opened again
+
+
+def test_a_store_that_is_linked_or_published_again_as_it_was_is_read_on(tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).normal(size=(29, 6)).astype(np.float16)
+    store = FeatureStore.open(published(tmp_path, rows, Layout(8, 2))[0])
+    published(tmp_path, rows, Layout(8, 2))
+    shard = store.path / "x" / "c" / "0" / "0"
+    data = shard.read_bytes()
+    shard.unlink()
+    shard.write_bytes(data)  # as DVC does when it checks out
+    np.testing.assert_array_equal(store.rows(slice(None)), rows)
+    assert store.ids[0] == "00000"

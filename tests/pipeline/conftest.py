@@ -82,3 +82,29 @@ def all_trained(project: Project) -> Project:
     finetune(project, project.settings.finetune.modes)
     compare(project)
     return project
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, vgg11_weights: Path) -> Project:
+    """A quick project with three heads on one layer and a fine-tuned network, not compared."""
+    folder, rng = tmp_path_factory.mktemp("served"), np.random.default_rng(0)
+    for name, colour in (("blue", (90, 100, 160)), ("red", (130, 100, 90))):
+        (folder / "images" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.clip(rng.normal(colour, 70, (40, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / name / f"{number:02}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PENULTIMATE_CACHE", str(folder / "cache"))
+        settings = ["dataset.name=folder", f"dataset.root={folder / 'images'}", "extract.pixels=false"]
+        layers = [
+            "extract.layers=[conv3_2]",
+            "heads.mlp=null",
+            "heads.linear-svm=null",
+            "finetune.modes=[full]",
+        ]
+        project = ready(make_project(folder / "project", [*QUICK, *settings, *layers]), vgg11_weights)
+        extract(project, project.layers)
+        for head in ("logreg", "rbf-svm", "knn"):
+            train(project, head)
+        finetune(project, ["full"])
+        return project
