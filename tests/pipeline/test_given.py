@@ -149,7 +149,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "no bytes": (b"", "the file is empty"),
     "a file of text": (io.StringIO("hello"), "its read() gives no bytes but a str"),
     "a file that breaks": (Raises(), "the upload broke off"),
-    "a pipe": ("pipe.jpg", "not a regular file"),
+    "a pipe": ("pipe.jpg", "no regular file"),
     "a folder": (".", "a folder"),
     "no path": ("a\0b.jpg", "null"),
     "no name": ("", "a folder"),
