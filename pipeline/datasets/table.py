@@ -126,6 +126,7 @@ def _image(faults: _Faults, line: int, cells: dict[str, str]) -> Found | None:
     meant = split_of(split)
     if split and meant not in SPLIT_NAMES:
         known = ", ".join(word for words in SPLIT_NAMES.values() for word in words)
-        faults.add(line, f"the split {split!r} should be one of {known}", "or empty to be drawn")
+        fault = f"the split {split!r} should be one of {known}, or empty"
+        faults.add(line, fault, "rename it, or leave it empty to be drawn")
         return None
     return Found(path.as_posix(), label, meant, group)

@@ -1,5 +1,6 @@
 """Folders: what is a split, a class, an image; what is passed over, and that it is said."""
 
+import errno
 import os
 import socket
 from collections import Counter
@@ -10,6 +11,7 @@ import pytest
 
 from features.errors import BadInput
 from pipeline.datasets import Listing, listing
+from pipeline.datasets.faults import checked
 from pipeline.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import Cli, refusal
@@ -308,6 +310,15 @@ def test_a_data_set_does_not_shrink_because_a_disk_fails(drawn: Project, cli: Cl
     said = refusal(cli("prepare", "--project", drawn.root, code=2))
     assert f"{broken} cannot be read (Input/output error); run again when it can" in said
     assert not drawn.manifest.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE])
+def test_what_may_pass_is_refused_and_what_lasts_is_a_reason(number: int) -> None:
+    with pytest.raises(
+        BadInput, match=rf"^a\\xe9\\n\.png cannot be read \({os.strerror(number)}\); run again"
+    ):
+        checked(os.fsdecode(b"a\xe9\n.png"), OSError(number, os.strerror(number)))
+    assert checked("a.png", PermissionError(errno.EACCES, "denied")) == "cannot be read (denied)"
 
 
 @pytest.fixture
