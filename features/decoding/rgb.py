@@ -56,7 +56,8 @@ def from_array(pixels: NDArray[np.uint8], orientation: int) -> Image.Image:
 
 def _turned(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image) or image
+        turned = image.getexif().get(ORIENTATION) in range(2, 9)
+        return ImageOps.exif_transpose(image) if turned else image  # which would copy it
     except Exception:  # noqa: BLE001 - a damaged EXIF block means: no orientation given
         return image
 
