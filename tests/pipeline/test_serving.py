@@ -2,9 +2,7 @@
 
 import asyncio
 import multiprocessing
-import os
 import pickle
-import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +16,11 @@ from features.errors import BadInput
 from pipeline.predict import Predictor
 from pipeline.project import Project
 from pipeline.train import train
+from tests.forks import HANG, fork_while_threads, in_a_fork
 from tests.pipeline.test_predict import images_of
 
 METHODS = ("conv3_2.logreg", "conv3_2.knn", "finetune.full")
 THREADS, ANSWERS = 8, 200
-HANG = 60  # seconds until a process that does not answer is taken for one that hangs
 
 
 def from_threads(
@@ -68,31 +66,6 @@ def test_from_asyncio(served: Project) -> None:
 
     found = asyncio.run(all_at_once())
     np.testing.assert_array_equal(found, [predictor.predict_proba(path) for path in images])
-
-
-def in_a_fork(function: Callable[[], object]) -> object:
-    """What a forked process makes of it, or its exception; fails where it hangs."""
-    here, there = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            signal.alarm(HANG)  # nobody waits for it then
-            try:
-                found = function()
-            except Exception as error:  # noqa: BLE001 - the parent looks at it
-                found = error
-            os.write(there, pickle.dumps(found))
-        finally:
-            os._exit(0)
-    os.close(there)
-    with os.fdopen(here, "rb") as pipe:
-        data = pipe.read()
-    os.waitpid(child, 0)
-    assert data, "the forked process hung"
-    return pickle.loads(data)
-
-
-fork_while_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
 @fork_while_threads
