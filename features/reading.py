@@ -3,6 +3,8 @@
 for numbers, rows in streamed(array, positions, None, path): ...
 """
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,18 @@ def finite(stored: NDArray[Any], path: Path) -> Features:
     if not np.isfinite(rows).all():
         raise BadInput(f"{path} has a row without valid features (a missing chunk); {REMEDY}")
     return rows
+
+
+def _forked() -> None:
+    """Let dask have threads of its own in a forked process: it would wait for its parent's for ever."""
+    threaded: Any = sys.modules.get("dask.threaded")
+    if threaded:
+        threaded.default_pool = None
+        threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _runs(positions: Positions, groups: NDArray[Any]) -> list[Positions]:

@@ -166,8 +166,10 @@ class Frozen:
         cards = cards_of(folders)
         network = project.settings.weights.network
         self.name, self.members, self.folders = name, tuple(folders), tuple(folders.values())
-        self.heads = [open_head(folder) for folder in folders.values()]
-        self.identity = identity_of(folders, cards)
+        try:
+            self.heads = [open_head(folder) for folder in folders.values()]
+        finally:  # a head that is being replaced may look damaged
+            self.identity = identity_of(folders, cards)
         self.classes = self.heads[0].classes
         # A head without a layer looks at nothing, but only images that can be read have an answer
         self.layers = [parse_layer(card["layer"] or "pixels", network) for card in cards]

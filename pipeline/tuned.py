@@ -42,6 +42,7 @@ class FineTuned:
         try:
             card = unseal(folder, RUN_CARD)
         except Damaged as error:
+            identity_of({name: folder}, cards)  # being replaced, it may look damaged
             mode = name.partition(".")[2]
             raise BadInput(f"{folder}: {error}; run `python cli.py finetune --mode {mode}` again") from error
         size = project.image_size

@@ -43,7 +43,7 @@ Rows = dict[str, NDArray[Any]]
 
 
 class Engine(Protocol):
-    """Computes the activations of several layers in one forward pass.
+    """Computes the activations of several layers in one forward pass; several threads may ask at once.
 
     Attributes
     ----------

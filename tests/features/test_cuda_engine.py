@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +363,18 @@ def test_gpu_numbers_are_the_same_again_and_wherever_an_image_stands(
         np.testing.assert_array_equal(first[name], again[name])
         np.testing.assert_array_equal(first[name], other[name])
         np.testing.assert_array_equal(first[name], np.roll(rolled[name], -5, axis=0))
+
+
+@pytest.mark.gpu
+def test_threads_share_a_gpu(gpu: str, weights: Weights, compiled: Path) -> None:
+    engine = cuda_engine(weights, "fp16", gpu, compiled)
+    batches = [random_images(n) for n in (1, 2, 3)]
+    alone = [engine.run(batch) for batch in batches]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(engine.run, batches * 10))
+    for rows, expected in zip(found, alone * 10, strict=True):
+        for name in NAMES:
+            np.testing.assert_array_equal(rows[name], expected[name])
 
 
 @pytest.mark.gpu

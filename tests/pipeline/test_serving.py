@@ -2,9 +2,10 @@
 
 import asyncio
 import multiprocessing
-import os
 import pickle
-import signal
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,12 @@ from features.errors import BadInput
 from pipeline.predict import Predictor
 from pipeline.project import Project
 from pipeline.train import train
+from tests.conftest import REPOSITORY
+from tests.forks import HANG, fork_while_threads, in_a_fork
 from tests.pipeline.test_predict import images_of
 
 METHODS = ("conv3_2.logreg", "conv3_2.knn", "finetune.full")
 THREADS, ANSWERS = 8, 200
-HANG = 60  # seconds until a process that does not answer is taken for one that hangs
 
 
 def from_threads(
@@ -68,31 +70,6 @@ def test_from_asyncio(served: Project) -> None:
 
     found = asyncio.run(all_at_once())
     np.testing.assert_array_equal(found, [predictor.predict_proba(path) for path in images])
-
-
-def in_a_fork(function: Callable[[], object]) -> object:
-    """What a forked process makes of it, or its exception; fails where it hangs."""
-    here, there = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            signal.alarm(HANG)  # nobody waits for it then
-            try:
-                found = function()
-            except Exception as error:  # noqa: BLE001 - the parent looks at it
-                found = error
-            os.write(there, pickle.dumps(found))
-        finally:
-            os._exit(0)
-    os.close(there)
-    with os.fdopen(here, "rb") as pipe:
-        data = pipe.read()
-    os.waitpid(child, 0)
-    assert data, "the forked process hung"
-    return pickle.loads(data)
-
-
-fork_while_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
 @fork_while_threads
@@ -174,3 +151,56 @@ def test_a_pickled_predictor_is_of_the_method_as_it_was(served: Project) -> None
     with pytest.raises(BadInput, match="trained anew since this Predictor was opened; open it again"):
         pickle.loads(pickled)
     train(served, "logreg")
+
+
+TRAINER = """
+import shutil, sys, time
+from pathlib import Path
+from features.files import written_aside
+
+folder, scratch, variants, until = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:], time.monotonic() + 60
+while time.monotonic() < until:
+    for variant in variants:
+        with written_aside(folder, scratch=scratch) as aside:
+            shutil.copytree(variant, aside)
+        print("there", flush=True)
+"""
+
+
+def test_a_predictor_opened_while_another_process_trains_is_of_one_training(
+    served: Project, tmp_path: Path
+) -> None:
+    """Card, normalisation and arrays of different trainings would go together without a word."""
+    image, found, refused = images_of(served)[0], [], 0
+    folder = served.head_folder("logreg") / "conv3_2.logreg"
+    for name, C in (("kept", "[0.01,1]"), ("other", "[0.5,5]")):
+        train(Project.open(served.root, [f"heads.logreg.C={C}"]), "logreg")
+        shutil.copytree(folder, tmp_path / name)
+        found.append(Predictor(served, "conv3_2.logreg").predict_proba(image).tolist())
+    assert found[0] != found[1]
+    trainer = [
+        sys.executable,
+        "-c",
+        TRAINER,
+        folder,
+        tmp_path / "scratch",
+        tmp_path / "other",
+        tmp_path / "kept",
+    ]
+    with subprocess.Popen(trainer, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            for _ in range(40):
+                try:
+                    predictor = Predictor(served, "conv3_2.logreg")
+                except BadInput as error:
+                    assert "anew" in str(error) or "no trained method" in str(error)  # noqa: PT017 - or there is none
+                    refused += 1
+                else:
+                    assert predictor.predict_proba(image).tolist() in found
+        finally:
+            process.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(tmp_path / "kept", folder)
+    assert refused < 40
