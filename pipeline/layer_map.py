@@ -22,7 +22,7 @@ from features.weights import marked
 from pipeline.methods import trained_card
 from pipeline.plots import heat_map, svg
 from pipeline.project import Project
-from pipeline.ranking import rank
+from pipeline.ranking import rank, rank_of_methods
 from pipeline.terminal import MARKS, plain_console
 from pipeline.train import SCORES, method_folder, read_trials
 
@@ -102,7 +102,7 @@ def _of_layer(project: Project, heads: Sequence[str], layer: Layer, manifest: Ma
         tried = [_cell(layer, card["weights"], head, row) for row in trials]
         for kind in dict.fromkeys(cell.normalisation for cell in tried):
             cells.append(max((cell for cell in tried if cell.normalisation == kind), key=_rank))
-    best = max(cells, key=_rank)
+    best = max(cells, key=lambda cell: rank_of_methods(cell.score, cell.log_loss))  # the simplest come first
     return [replace(cell, winner=cell is best) for cell in cells]
 
 

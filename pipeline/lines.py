@@ -12,7 +12,7 @@ from features.errors import BadInput
 from features.weights import marked
 from pipeline.price import Price
 from pipeline.project import Project, read_json
-from pipeline.ranking import rank, simplicity
+from pipeline.ranking import rank_of_methods, simplicity
 
 if TYPE_CHECKING:
     from pipeline.statistics import Interval
@@ -126,7 +126,7 @@ def best_head(lines: Sequence[Line], *, control: bool = False) -> Line | None:
     scored.sort(key=lambda line: (simplicity(line.method), line.trainable_parameters, line.method))
     return max(
         scored,
-        key=lambda line: rank(line.validation_score or 0.0, line.validation_log_loss or 0.0),
+        key=lambda line: rank_of_methods(line.validation_score or 0.0, line.validation_log_loss or 0.0),
         default=None,
     )
 

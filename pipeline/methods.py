@@ -17,7 +17,7 @@ from pipeline import finetune, meter, seeds, statistics
 from pipeline.lines import ENSEMBLE, TRUST
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
-from pipeline.ranking import rank
+from pipeline.ranking import rank_of_methods
 from pipeline.scores import score
 from pipeline.train import inputs, method_folder, method_name, read_trials
 
@@ -101,7 +101,7 @@ def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
 
 
 def _rank(method: Method) -> tuple[float, float]:
-    return rank(method.card["validation"]["score"], method.card["validation"]["log_loss"])
+    return rank_of_methods(method.card["validation"]["score"], method.card["validation"]["log_loss"])
 
 
 def _validation_of(members: Sequence[Method], by: str) -> dict[str, float | None]:

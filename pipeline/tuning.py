@@ -28,7 +28,7 @@ ADDED = 2  # values each time
 
 @dataclass(frozen=True)
 class Tuned:
-    """The winner, ready to use, and everything that was tried."""
+    """The winner, ready to use, and everything that was tried, the simplest first."""
 
     classifier: Classifier
     chosen: Trial
@@ -84,7 +84,8 @@ def tune(
         classifier = search.fit(chosen, refit or next(iter(folds)).train)
     classifier = replace(classifier, temperature=chosen.temperature)
     edges = tuple(f"{name} = {chosen.point[name]:g}" for name in search.edges(chosen))
-    return Tuned(classifier, chosen, tuple(search.trials.values()), edges)
+    simplest_first = sorted(search.trials.values(), key=lambda trial: head.complexity(trial.point))
+    return Tuned(classifier, chosen, tuple(simplest_first), edges)
 
 
 Key = tuple[Any, ...]  # a normalisation and a point's values

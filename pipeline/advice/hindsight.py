@@ -20,7 +20,7 @@ from pipeline.lines import BASELINES, Line, read_lines
 from pipeline.methods import trained_card
 from pipeline.predictions import Predictions
 from pipeline.project import Project
-from pipeline.ranking import rank
+from pipeline.ranking import rank_of_methods
 from pipeline.statistics import Interval
 from pipeline.train import method_name
 
@@ -115,7 +115,7 @@ def judge(
 
 
 def _rank(line: Line) -> tuple[float, float]:
-    return rank(line.validation_score or 0.0, line.validation_log_loss or 0.0)
+    return rank_of_methods(line.validation_score or 0.0, line.validation_log_loss or 0.0)
 
 
 def _differences(project: Project, first: Line, others: Sequence[Line]) -> list[Interval]:
