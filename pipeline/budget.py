@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pipeline import finetune
 from pipeline.lines import Line
 from pipeline.project import Project, read_json
+from pipeline.ranking import rank
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,18 @@ def equal_budget(project: Project, head: Line | None) -> list[EqualBudget]:
         card, history = finetune.read_card(project, mode), finetune.read_history(project, mode)
         epochs = sum(float(row["seconds"]) for row in history)
         elapsed = card["prefix"]["seconds"] + card["seconds"] - epochs  # everything besides the epochs
-        best: tuple[float, int] | None = None
+        best: tuple[tuple[float, float], int, float] | None = None  # rank, epoch, accuracy
         for row in history:
             if row["run"] != "0":
                 continue
             elapsed += float(row["seconds"])
             if elapsed <= allowed:
-                best = max(best or (-1.0, 0), (float(row["validation_top1"]), int(row["epoch"])))
+                found_rank = rank(float(row["validation_score"]), float(row["validation_log_loss"]))
+                reached = found_rank, int(row["epoch"]), float(row["validation_top1"])
+                best = max(best or reached, reached)
         found.append(
             EqualBudget(
-                mode, head.method, head.validation_top1, allowed, best and best[1], best and best[0],
+                mode, head.method, head.validation_top1, allowed, best and best[1], best and best[2],
                 card["validation"]["top1"], card["prefix"]["seconds"] + card["seconds"],
             )
         )  # fmt: skip

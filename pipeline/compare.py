@@ -18,7 +18,7 @@ import numpy as np
 
 from features.errors import BadInput
 from features.files import written_aside
-from features.manifest import write_csv
+from features.manifest import Manifest, write_csv
 from pipeline import plot_tables, statistics
 from pipeline.bootstrap import Bootstrapped, bootstrap
 from pipeline.budget import equal_budget
@@ -43,7 +43,7 @@ def compare(project: Project) -> list[Line]:
     """
     manifest = project.read_manifest()
     methods = methods_of(project, manifest)
-    lines = _lines(project, methods)
+    lines = _lines(project, methods, _frequent(manifest))
     with project.writing(project.comparison) as scratch:
         with written_aside(project.predictions, scratch=scratch) as aside:
             aside.mkdir()
@@ -72,7 +72,7 @@ def compare(project: Project) -> list[Line]:
     return lines
 
 
-def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
+def _lines(project: Project, methods: Sequence[Method], frequent: int) -> list[Line]:
     if not methods:
         raise BadInput("there is nothing to compare: `heads` and `finetune.modes` are both empty")
     settings = project.settings.compare
@@ -91,12 +91,15 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
     for method, scores in zip(methods, found, strict=True):
         card, extraction_seconds = method.card, _extraction_seconds(method.card, spent)
         top1 = statistics.accuracy(method.predictions.correct)
+        always = method.predictions.label == frequent  # where the most frequent class would be right
         lines.append(
             Line(
                 method=method.name,
                 weights=card["weights"],
                 validation_top1=card["validation"]["top1"],
                 validation_log_loss=card["validation"]["log_loss"],
+                validation_score=card["validation"]["score"],
+                chosen_by=project.settings.tuning.score,
                 top1=top1.value,
                 low=top1.low,
                 high=top1.high,
@@ -106,6 +109,10 @@ def _lines(project: Project, methods: Sequence[Method]) -> list[Line]:
                 calibration_error=scores["calibration_error"].value,
                 intervals={name: list(each.interval[1:]) for name, each in scores.items()},
                 **against.get(method.name, alone),
+                majority=str(method.predictions.classes[frequent]),
+                majority_top1=float(always.mean()),
+                majority_p_value=statistics.mcnemar(method.predictions.correct, always),
+                missed=_missed(method),
                 seed_top1=[start.test_top1 for start in method.starts],
                 seconds=card["seconds"],
                 extraction_seconds=extraction_seconds,
@@ -142,6 +149,18 @@ def _differences(
         values = (*top1, p_values[0], *counts, *log_loss, p_values[1])
         differences[methods[number].name] = dict(zip(DIFFERENCES, values, strict=True))
     return differences
+
+
+def _frequent(manifest: Manifest) -> int:
+    """The most frequent class of the train rows."""
+    return int(np.bincount(manifest.labels[manifest.where("train")]).argmax())
+
+
+def _missed(method: Method) -> list[str]:
+    """Classes that have test images, none of which the method is right about."""
+    found = method.predictions
+    missed = np.setdiff1d(found.label, found.label[found.correct])
+    return [str(name) for name in found.classes[missed]]
 
 
 def _agreement(methods: Sequence[Method]) -> dict[str, Any]:

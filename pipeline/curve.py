@@ -29,6 +29,7 @@ from pipeline.learning_curve import Curve, Design, measure
 from pipeline.outlook import Outlook
 from pipeline.plots import svg
 from pipeline.project import Project
+from pipeline.ranking import simplicity
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def curve(
 def best_of_layers(curves: Sequence[Curve]) -> list[Curve]:
     """The best head of each layer with all train images, the best of these first."""
     best: dict[str, Curve] = {}
-    for each in sorted(curves, key=lambda each: -each.sampled.value):
+    for each in sorted(curves, key=lambda each: (-each.sampled.value, simplicity(each.method))):
         if each.layer:
             best.setdefault(each.layer, each)
     return list(best.values())
@@ -130,7 +131,8 @@ def _on_layer(project: Project, plan: Plan, layer: str | None) -> Iterator[Curve
         grid = project.settings.heads.named()[head].model_dump()
         normalisations = project.settings.tuning.normalisation if layer else ("none",)
         started = time.monotonic()
-        accuracy, right = measure(HEADS[head], grid, normalisations, rows[0], rows[1], plan.design)
+        by = project.settings.tuning.score
+        accuracy, right = measure(HEADS[head], grid, normalisations, rows[0], rows[1], plan.design, by)
         seconds = round(time.monotonic() - started, 3)
         weights = store.attributes["weights"] if store else "none"
         sampled = statistics.accuracy(right)

@@ -125,7 +125,7 @@ class Run:
         """Everything the run depends on."""
         unread = {"modes", "top", "cache_gb"}
         return {
-            "revision": 3,  # raised by hand when the training procedure changes
+            "revision": 4,  # raised by hand when the training procedure changes: 4 calibrates anew
             "mode": self.mode.name,
             "manifest": self.manifest.digest,
             "weights": self.weights.fingerprint(self.top.steps),
@@ -137,6 +137,7 @@ class Run:
             "prefix": "cached" if self.choice.cached else "computed",
             "finetune": self.settings.model_dump(mode="json", exclude=unread),
             "refit": self.project.settings.compare.refit,
+            "score": self.project.settings.tuning.score,
             **(probe.here().words() if probe.here() != probe.REFERENCE else {}),
         }
 
@@ -172,9 +173,9 @@ class Run:
     @property
     def start(self) -> seeds.Start:
         """What the finished run reached from its seed."""
-        top1 = read_json(self.folder / RUN_CARD)["validation"]["top1"]
+        reached = read_json(self.folder / RUN_CARD)["validation"]
         correct = Predictions.read(self.folder / "predictions.npz").correct
-        return seeds.Start(self.settings.seed, top1, float(correct.mean()))
+        return seeds.Start(self.settings.seed, reached["top1"], reached["score"], float(correct.mean()))
 
     def _is_kept(self) -> bool:
         """Whether the cache has this run whole; one that is damaged is taken away."""
@@ -257,6 +258,7 @@ class Run:
             validation=self.manifest.where("validation"),
             labels=self.manifest.labels,
             epochs=self.epochs,
+            score=self.project.settings.tuning.score,
             recipe=recipe,
             settings=self.settings,
             pretrained=start.pretrained,
@@ -305,7 +307,11 @@ class Run:
             "top": self.top.name,
             "inputs": self.facts,
             "chosen": {"epoch": chosen.epoch, **asdict(tasks[best].recipe)},
-            "validation": {"top1": chosen.validation_top1, "log_loss": chosen.validation_log_loss},
+            "validation": {
+                "top1": chosen.validation_top1,
+                "log_loss": chosen.validation_log_loss,
+                "score": chosen.validation_score,
+            },
             "classes": list(self.manifest.classes),
             "fitted_on": ["train", *(["validation"] if self.facts["refit"] else [])],
             "versions": {"torch": version("torch")},

@@ -22,10 +22,10 @@ from features.weights import marked
 from pipeline.methods import trained_card
 from pipeline.plots import heat_map, svg
 from pipeline.project import Project
+from pipeline.ranking import rank, rank_of_methods
 from pipeline.terminal import MARKS, plain_console
-from pipeline.train import method_folder, read_trials
+from pipeline.train import SCORES, method_folder, read_trials
 
-SCORES = ("validation_top1", "validation_log_loss", "converged")  # of tuning.csv, besides what was tried
 COLUMNS = ("layer", "weights", "head", "normalisation", *SCORES, "chosen", "best_of_layer")
 
 
@@ -37,12 +37,12 @@ class Cell:
     ----------
     weights : str
         What the layer is computed with: `imagenet`, `untrained`, `random`, `file`, `none`.
-    top1, log_loss : float
-        Of the validation rows, which also chose the point.
+    top1, log_loss, score : float
+        Of the validation rows, which also chose the point: by the score (`tuning.score`).
     chosen : str
         The point's hyper-parameters.
     winner : bool
-        Whether it is the best of its layer, ties decided by log-loss.
+        Whether it is the best of its layer; of equals the simplest head's.
     """
 
     layer: str
@@ -51,6 +51,7 @@ class Cell:
     normalisation: str
     top1: float
     log_loss: float
+    score: float
     converged: bool
     chosen: str
     winner: bool = False
@@ -101,7 +102,7 @@ def _of_layer(project: Project, heads: Sequence[str], layer: Layer, manifest: Ma
         tried = [_cell(layer, card["weights"], head, row) for row in trials]
         for kind in dict.fromkeys(cell.normalisation for cell in tried):
             cells.append(max((cell for cell in tried if cell.normalisation == kind), key=_rank))
-    best = max(cells, key=_rank)
+    best = max(cells, key=lambda cell: rank_of_methods(cell.score, cell.log_loss))  # the simplest come first
     return [replace(cell, winner=cell is best) for cell in cells]
 
 
@@ -114,6 +115,7 @@ def _cell(layer: Layer, weights: str, head: str, row: Mapping[str, str]) -> Cell
         row["normalisation"],
         float(row["validation_top1"]),
         float(row["validation_log_loss"]),
+        float(row["validation_score"]),
         row["converged"] == "True",
         ", ".join(f"{name} {value}" for name, value in chosen.items()),
     )
@@ -121,7 +123,7 @@ def _cell(layer: Layer, weights: str, head: str, row: Mapping[str, str]) -> Cell
 
 def _rank(cell: Cell) -> tuple[float, float]:
     """Higher is better."""
-    return cell.top1, -cell.log_loss
+    return rank(cell.score, cell.log_loss)
 
 
 def scored_on(project: Project, manifest: Manifest) -> str:

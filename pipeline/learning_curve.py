@@ -9,16 +9,19 @@ by what was chosen on it (`cross_fitted`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BadInput
-from pipeline.calibration import calibrated, log_loss
+from pipeline.calibration import calibrated, log_loss, temperature
 from pipeline.folds import Rows
 from pipeline.heads.base import Head
 from pipeline.heads.normalisation import Normalisation
+from pipeline.ranking import rank
+from pipeline.scores import score
 from pipeline.statistics import Interval, mean_of_runs
 
 STEPS = (1, 2, 5)  # per decade: nearly even on a logarithmic axis
@@ -168,8 +171,9 @@ def measure(
     train: Rows,
     validation: Rows,
     design: Design,
+    by: str = "top1",
 ) -> tuple[tuple[tuple[float, ...], ...], NDArray[np.bool_]]:
-    """Fit the whole grid on every subset.
+    """Fit the whole grid on every subset; `by` is the score that chooses (`tuning.score`).
 
     Returns
     -------
@@ -180,7 +184,7 @@ def measure(
     """
 
     def fit(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        return cross_fitted(head, grid, normalisations, train.take(rows), validation, design.second)
+        return cross_fitted(head, grid, normalisations, train.take(rows), validation, design.second, by)
 
     accuracy = [
         tuple(float(fit(design.subset(size, draw)).mean()) for draw in range(design.draws))
@@ -197,28 +201,51 @@ def cross_fitted(
     train: Rows,
     validation: Rows,
     second: NDArray[np.bool_],
+    by: str = "top1",
 ) -> NDArray[np.bool_]:
     """Which validation rows are right, (n,) bool, where the other half of them chose.
 
     Every point (normalisation and hyper-parameters) is fitted on the train rows. The one
-    with the best accuracy on one half, ties decided by log-loss without temperature,
-    answers for the other half, and the other way round. So no row is scored by a point
-    that was chosen on it, and every row is scored once.
+    with the best score on one half, ties decided as in tuning, answers for the other half,
+    and the other way round. So no row is scored by a point that was chosen on it, and every
+    row is scored once.
     """
     rows = train.flat()
-    best: dict[bool, tuple[tuple[float, float], NDArray[np.bool_]]] = {}  # by the half that chooses
+    best: dict[bool, tuple[_Place, NDArray[np.bool_]]] = {}  # by the half that chooses
     for kind in normalisations:
         normalise = Normalisation(kind).fit(rows.X)
         X, X_validation = normalise(rows.X), normalise(validation.X)
-        for _, fitted in head.path(X, rows.y, grid, train.views):
+        for point, fitted in head.path(X, rows.y, grid, train.views):
             scores = fitted.logits_by_view(X_validation)  # (n, n_classes) or (n, k, n_classes)
             right = calibrated(scores, 1.0).argmax(axis=1) == validation.y
             for half in (False, True):
                 own = second == half
-                rank = float(right[own].mean()), -log_loss(scores[own], validation.y[own])
-                if half not in best or rank > best[half][0]:
-                    best[half] = rank, right
+                place = _Place(head.complexity(point), by, scores[own], validation.y[own])
+                if half not in best or place.is_before(best[half][0]):
+                    best[half] = place, right
     return np.where(second, best[False][1], best[True][1])
+
+
+class _Place:
+    """Where one point stands among others, on the rows that choose."""
+
+    def __init__(
+        self, complexity: tuple[float, ...], by: str, scores: NDArray[Any], labels: NDArray[np.int32]
+    ) -> None:
+        self.complexity, self.scores, self.labels = complexity, scores, labels
+        self.value = score(by, scores, labels).value if by != "log-loss" else -self.log_loss
+
+    @cached_property
+    def log_loss(self) -> float:
+        """After temperature scaling, which takes much longer than all else: only ties need it."""
+        return log_loss(self.scores / temperature(self.scores, self.labels), self.labels)
+
+    def is_before(self, other: "_Place") -> bool:
+        """Whether it is the better, or of equals the simpler one."""
+        if self.value != other.value:
+            return self.value > other.value
+        mine, theirs = (rank(each.value, each.log_loss) for each in (self, other))
+        return mine > theirs or (mine == theirs and self.complexity < other.complexity)
 
 
 def over_draws(values: Sequence[float]) -> Interval:

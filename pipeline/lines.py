@@ -12,6 +12,7 @@ from features.errors import BadInput
 from features.weights import marked
 from pipeline.price import Price
 from pipeline.project import Project, read_json
+from pipeline.ranking import rank_of_methods, simplicity
 
 if TYPE_CHECKING:
     from pipeline.statistics import Interval
@@ -34,11 +35,18 @@ class Line:
     ----------
     low, high : float
         Of top-1: Wilson's interval.
+    validation_score : float or None
+        What chooses, higher is better; None where all rows were fitted on. Its name is `chosen_by`.
     intervals : dict of [low, high]
         By stratified bootstrap, of `top1` (a cross-check), `macro_f1`, `log_loss`, `brier` and
         `calibration_error` (whose spread is no interval that covers: see `pipeline.bootstrap`).
     p_value : float or None
         McNemar's, of top-1; `log_loss_p_value` by permutation. Both corrected by Holm.
+    majority : str
+        The most frequent class of the train rows; `majority_top1` is its share of the test images, and
+        `majority_p_value` McNemar's of "right as often as who always answers it", not corrected.
+    missed : list of str
+        Classes that have test images, none of which the method is right about.
     better, worse : int or None
         Test images that only this method, only the baseline, is right about.
     seed_top1 : list of float
@@ -57,6 +65,8 @@ class Line:
     weights: str
     validation_top1: float | None
     validation_log_loss: float | None
+    validation_score: float | None
+    chosen_by: str
     top1: float
     low: float
     high: float
@@ -69,6 +79,10 @@ class Line:
     difference_low: float | None
     difference_high: float | None
     p_value: float | None
+    majority: str
+    majority_top1: float
+    majority_p_value: float
+    missed: list[str]
     better: int | None
     worse: int | None
     log_loss_difference: float | None
@@ -102,13 +116,18 @@ class Line:
 def best_head(lines: Sequence[Line], *, control: bool = False) -> Line | None:
     """The head on frozen features that validation rows choose: choosing by test rows would flatter it.
 
-    With `control`, the best of those that use no network instead.
+    Of equals the simplest: by its head, then by how many numbers were trained. With `control`, the
+    best of those that use no network instead.
     """
     heads = [line for line in lines if not line.method.startswith(BASELINES)]
     heads = [line for line in heads if (line.weights == "none") == control]
-    scored = [line for line in heads if line.validation_top1 is not None]
+    scored = [line for line in heads if line.validation_score is not None]
+    # Not in the order given, which may be that of test accuracies
+    scored.sort(key=lambda line: (simplicity(line.method), line.trainable_parameters, line.method))
     return max(
-        scored, key=lambda line: (line.validation_top1, -(line.validation_log_loss or 0.0)), default=None
+        scored,
+        key=lambda line: rank_of_methods(line.validation_score or 0.0, line.validation_log_loss or 0.0),
+        default=None,
     )
 
 

@@ -17,6 +17,8 @@ from pipeline import finetune, meter, seeds, statistics
 from pipeline.lines import ENSEMBLE, TRUST
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
+from pipeline.ranking import rank_of_methods
+from pipeline.scores import score
 from pipeline.train import inputs, method_folder, method_name, read_trials
 
 
@@ -88,7 +90,7 @@ def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
         "layers": list(best),
         "members": [member.name for member in members],
         "weights": max((card["weights"] for card in cards), key=TRUST.index),
-        "validation": _validation_of(members),
+        "validation": _validation_of(members, project.settings.tuning.score),
         "chosen": {"mean of": " and ".join(member.name for member in members)},
         "converged": all(card["converged"] for card in cards),
         **{key: sum(card[key] for card in cards) for key in ("seconds", "trials", "trainable_parameters")},
@@ -99,18 +101,19 @@ def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
 
 
 def _rank(method: Method) -> tuple[float, float]:
-    return method.card["validation"]["top1"], -method.card["validation"]["log_loss"]
+    return rank_of_methods(method.card["validation"]["score"], method.card["validation"]["log_loss"])
 
 
-def _validation_of(members: Sequence[Method]) -> dict[str, float | None]:
+def _validation_of(members: Sequence[Method], by: str) -> dict[str, float | None]:
     """Scores of members' mean on validation rows; None where some member was fitted on these."""
     if any(member.validation is None for member in members):
-        return {"top1": None, "log_loss": None}
+        return {"top1": None, "log_loss": None, "score": None}
     each = [member.validation for member in members if member.validation]
     proba, label = np.mean([one.proba for one in each], axis=0), each[0].label
     return {
         "top1": float((proba.argmax(axis=1) == label).mean()),
         "log_loss": statistics.log_loss(proba, label),
+        "score": score(by, np.log(np.maximum(proba, statistics.PROBABILITY_FLOOR)), label).value,
     }
 
 

@@ -57,7 +57,7 @@ def model_card(card: Mapping[str, Any], manifest: Manifest, features: Mapping[st
         (name, [seen[name, split] for split in SPLITS]) for name in sorted(manifest.classes, key=natural)
     ]
     totals = [len(manifest.where(split)) for split in SPLITS]
-    crossed = (card["inputs"]["tuning"] or {}).get("protocol", "validation") != "validation"
+    crossed = card["inputs"]["tuning"].get("protocol", "validation") != "validation"
     scored = f"{totals[0] + totals[1]} train and validation images, by cross-validation"
     return environment.get_template("model_card.md").render(
         card=card,

@@ -195,6 +195,7 @@ class Tuning(Model):
     normalisation: Annotated[
         tuple[Literal["none", "l2", "standard"], ...], Field(min_length=1), AfterValidator(_distinct)
     ]
+    score: Literal["top1", "macro-f1", "log-loss"]
     protocol: Literal["validation", "cross-validation", "nested"]
     folds: Annotated[int, Field(ge=2)]
     repeats: Annotated[int, Field(ge=1)]

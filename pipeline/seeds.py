@@ -23,6 +23,7 @@ class Start:
 
     seed: int
     validation_top1: float
+    validation_score: float  # what chooses goes by it (`tuning.score`)
     test_top1: float
 
 

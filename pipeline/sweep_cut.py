@@ -47,6 +47,8 @@ class Cut:
         Numbers that are trained.
     validation, test : float per seed
         Top-1 accuracy.
+    scores : float per seed
+        What chooses, of validation rows (`tuning.score`).
     seconds : float per seed
         Of training.
     prefix_seconds : float
@@ -59,6 +61,7 @@ class Cut:
     trainable: int
     validation: tuple[float, ...]
     test: tuple[float, ...]
+    scores: tuple[float, ...]
     seconds: tuple[float, ...]
     prefix_seconds: float
     cached: bool
@@ -127,6 +130,7 @@ def _trained(project: Project, manifest: Manifest, name: str, seeds: int) -> Cut
         cards[0]["trainable_parameters"],
         tuple(start.validation_top1 for start in starts),
         tuple(start.test_top1 for start in starts),
+        tuple(start.validation_score for start in starts),
         tuple(card["seconds"] for card in cards),
         cards[0]["prefix"]["seconds"],
         cards[0]["prefix"]["cached"],
@@ -134,8 +138,8 @@ def _trained(project: Project, manifest: Manifest, name: str, seeds: int) -> Cut
 
 
 def best(cuts: Sequence[Cut]) -> Cut:
-    """The cut with the highest mean validation accuracy; of equals the one that trains least."""
-    return max(cuts, key=lambda cut: (np.mean(cut.validation), -cut.trainable))
+    """The cut with the highest mean validation score; of equals the one that trains least."""
+    return max(cuts, key=lambda cut: (round(float(np.mean(cut.scores)), 9), -cut.trainable))
 
 
 def words(cuts: Sequence[Cut]) -> str:
@@ -143,7 +147,7 @@ def words(cuts: Sequence[Cut]) -> str:
     chosen = best(cuts)
     close = [
         cut.label for cut in cuts
-        if cut is not chosen and over_draws(cut.validation).high >= np.mean(chosen.validation)
+        if cut is not chosen and mean_of_runs(cut.scores).high >= np.mean(chosen.scores)
     ]  # fmt: skip
     test = over_draws(chosen.test)
     also = f"; within its spread over seeds: {', '.join(close)}" if close else ""
@@ -220,6 +224,7 @@ def _record(project: Project, manifest: Manifest, cuts: Sequence[Cut], seeds: in
     return {
         "manifest": manifest.digest,
         "finetune": project.settings.finetune.model_dump(mode="json"),
+        "score": project.settings.tuning.score,
         "seeds": seeds,
         "validation_images": len(manifest.where("validation")),
         "test_images": len(manifest.where("test")),

@@ -33,6 +33,10 @@ from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.tuning import Tuned, nested, tune
 
+REVISION = 2  # raised by hand when what a head or its calibration answers changes: 2 smooths targets
+# Of `tuning.csv`, besides what was tried
+SCORES = ("validation_top1", "validation_log_loss", "validation_score", "converged")
+
 
 def train(project: Project, head: str) -> None:
     """Train one head on all layers.
@@ -67,12 +71,14 @@ def inputs(project: Project, head: str, layer: Layer | None, manifest: Manifest)
     """Everything a trained head depends on: it is current while this is unchanged."""
     grid = project.settings.heads.named()[head].model_dump(mode="json")
     fingerprint = project.store(layer, manifest).attributes["fingerprint"] if layer else None
+    # How rows are read changes no result
+    tuning = project.settings.tuning.model_dump(mode="json", exclude={"memory_gb"})
     return {
         "manifest": manifest.digest,
         "features": fingerprint,
         "grid": grid,
-        # How rows are read changes no result
-        "tuning": project.settings.tuning.model_dump(mode="json", exclude={"memory_gb"}) if layer else None,
+        "tuning": tuning if layer else {"score": tuning["score"]},  # there is nothing to choose
+        "revision": REVISION,
         "refit": project.settings.compare.refit,
         "seeds": project.settings.compare.seeds if "seed" in grid else 1,
     }
@@ -102,8 +108,9 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         "at_edge_of_grid": list(tuned.edges),
         "validation": {
             "top1": tuned.chosen.top1,
-            "standard_error": tuned.chosen.top1_error,
             "log_loss": tuned.chosen.log_loss,
+            "score": tuned.chosen.score,
+            "standard_error": tuned.chosen.error,
         },
         "nested_top1": tuned.nested,
         "converged": classifier.head.converged_,
@@ -136,19 +143,20 @@ def _tuned(
     settings, refit = project.settings.tuning, project.settings.compare.refit
     normalisations = settings.normalisation if store else ("none",)
     what = (HEADS[head], grid, normalisations)
+    how: dict[str, Any] = {"by": settings.score, "rule": settings.rule}
     every = ("train", "validation")
     if settings.protocol == "validation" or store is None:
         train, validation = (rows_of(store, manifest, (split,), settings.memory_gb) for split in every)
         everything = rows_of(store, manifest, every, settings.memory_gb) if refit else None
         folds = [Fold(train, validation)]
-        tuned = tune(*what, folds, manifest.classes, rule=settings.rule, refit=everything)
+        tuned = tune(*what, folds, manifest.classes, **how, refit=everything)
         return tuned, ("test",) if refit else ("validation", "test")
     everything = rows_of(store, manifest, every, settings.memory_gb)
     cut = CrossValidation(everything, settings.folds, settings.repeats, settings.seed)
     cut.check(manifest.classes)
-    tuned = tune(*what, cut, manifest.classes, rule=settings.rule, refit=everything)
+    tuned = tune(*what, cut, manifest.classes, **how, refit=everything)
     if settings.protocol == "nested":
-        tuned = replace(tuned, nested=tuple(nested(*what, cut, manifest.classes, rule=settings.rule)))
+        tuned = replace(tuned, nested=tuple(nested(*what, cut, manifest.classes, **how)))
     return tuned, ("test",)
 
 
@@ -162,19 +170,20 @@ def _starts(
     for seed in range(grid["seed"], grid["seed"] + project.settings.compare.seeds):
         tuned = _tuned(project, head, grid | {"seed": seed}, store, manifest)[0] if found else first
         right = tuned.classifier.predict_proba(test.X).argmax(axis=1) == test.y
-        found.append(seeds.Start(seed, tuned.chosen.top1, float(right.mean())))
+        found.append(seeds.Start(seed, tuned.chosen.top1, tuned.chosen.score, float(right.mean())))
     return found
 
 
 def _write_trials(path: Path, tuned: Tuned) -> None:
     names = list(tuned.chosen.point)
-    columns = ("normalisation", *names, "validation_top1", "validation_log_loss", "converged")
+    columns = ("normalisation", *names, *SCORES)
     rows = [
         (
             trial.normalisation,
             *(trial.point[name] for name in names),
             trial.top1,
             trial.log_loss,
+            trial.score,
             trial.converged,
         )
         for trial in tuned.trials

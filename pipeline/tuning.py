@@ -9,12 +9,9 @@ References
 One-standard-error rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from features.errors import BadInput
 from pipeline.calibration import calibrated, log_loss, temperature
@@ -22,32 +19,16 @@ from pipeline.classifier import Classifier
 from pipeline.folds import CrossValidation, Fold, Rows
 from pipeline.heads.base import Head, Point, is_axis
 from pipeline.heads.normalisation import Normalisation
+from pipeline.scores import score
+from pipeline.trials import Trial, mean
 
 EXTENSIONS = 2  # times that a grid grows beyond an edge where the best point stands
 ADDED = 2  # values each time
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One point that was tried, and what it scored on rows it was not fitted on: means over folds."""
-
-    normalisation: str
-    point: Point
-    top1: float
-    top1_error: float  # standard error: over folds, or of the share among one fold's rows
-    log_loss: float  # after temperature scaling
-    temperature: float  # geometric mean
-    converged: bool
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Higher is better: accuracy, ties decided by log-loss."""
-        return self.top1, -self.log_loss
-
-
-@dataclass(frozen=True)
 class Tuned:
-    """The winner, ready to use, and everything that was tried."""
+    """The winner, ready to use, and everything that was tried, the simplest first."""
 
     classifier: Classifier
     chosen: Trial
@@ -63,21 +44,24 @@ def tune(
     folds: Iterable[Fold],
     classes: Sequence[str],
     *,
+    by: str = "top1",
     rule: str = "best",
     refit: Rows | None = None,
 ) -> Tuned:
     """Fit every point on each fold's train rows; choose by its held rows, and fit its temperature there.
 
     Each of an image's k views weighs 1/k in fitting; scored are the images, by
-    probabilities averaged over their views. Where the best value is the last of a grid,
-    the grid is extended.
+    probabilities averaged over their views. Where the best value is the last of a grid, and
+    ahead of all others by more than chance, the grid is extended.
 
     Parameters
     ----------
     folds : iterable
         The same folds every time.
+    by : {"top1", "macro-f1", "log-loss"}
+        The score that chooses.
     rule : {"best", "one-standard-error"}
-        The latter takes the simplest head that is within a standard error of the best accuracy.
+        The latter takes the simplest head that is within a standard error of the best score.
     refit : Rows, optional
         Fit what was chosen on these once more: needed where there are several folds.
 
@@ -86,7 +70,7 @@ def tune(
     BadInput
         For train rows that lack a class.
     """
-    search = _Search(head, grid, folds, classes)
+    search = _Search(head, grid, folds, classes, by)
     search.run(normalisations, grid)
     for _ in range(EXTENSIONS):
         further = search.beyond()
@@ -100,7 +84,8 @@ def tune(
         classifier = search.fit(chosen, refit or next(iter(folds)).train)
     classifier = replace(classifier, temperature=chosen.temperature)
     edges = tuple(f"{name} = {chosen.point[name]:g}" for name in search.edges(chosen))
-    return Tuned(classifier, chosen, tuple(search.trials.values()), edges)
+    simplest_first = sorted(search.trials.values(), key=lambda trial: head.complexity(trial.point))
+    return Tuned(classifier, chosen, tuple(simplest_first), edges)
 
 
 Key = tuple[Any, ...]  # a normalisation and a point's values
@@ -110,17 +95,28 @@ class _Search:
     """What was tried so far, best first found."""
 
     def __init__(
-        self, head: type[Head], grid: Mapping[str, Any], folds: Iterable[Fold], classes: Sequence[str]
+        self,
+        head: type[Head],
+        grid: Mapping[str, Any],
+        folds: Iterable[Fold],
+        classes: Sequence[str],
+        by: str,
     ) -> None:
-        self.head, self.grid, self.folds, self.classes = head, grid, folds, classes
+        self.head, self.grid, self.folds, self.classes, self.by = head, grid, folds, classes, by
+        self.images = _images(folds)
         self.trials: dict[Key, Trial] = {}
         self.winner: Classifier  # the best one's, of the last fold
-        self.kept: tuple[float, float] = (-1.0, 0.0)
+        self.kept: Trial | None = None
 
     @property
     def best(self) -> Trial:
-        """The best one; of equals the first tried."""
-        return max(self.trials.values(), key=lambda trial: trial.rank)
+        """The best one; of equals the simplest."""
+        return self._best_of(self.trials.values())
+
+    def _best_of(self, trials: Iterable[Trial]) -> Trial:
+        """Of equals in score, log-loss and complexity, the first."""
+        simple = sorted(trials, key=lambda trial: self.head.complexity(trial.point))
+        return max(simple, key=lambda trial: trial.rank)
 
     def run(self, normalisations: Sequence[str], grid: Mapping[str, Any]) -> None:
         """Try a grid on every fold."""
@@ -128,11 +124,11 @@ class _Search:
         for fold in self.folds:
             for kind in normalisations:
                 for point, fitted in self._path(kind, grid, fold.train):
-                    trial, classifier = _scored(fitted, fold.held, point)
+                    trial, classifier = self._scored(fitted, fold.held, point)
                     scores.setdefault((kind, *point.values()), []).append(trial)
-                    if trial.rank > self.kept:
-                        self.kept, self.winner = trial.rank, classifier
-        self.trials |= {key: _mean(trials) for key, trials in scores.items()}
+                    if self.kept is None or self._best_of([self.kept, trial]) is trial:
+                        self.kept, self.winner = trial, classifier
+        self.trials |= {key: mean(trials) for key, trials in scores.items()}
 
     def fit(self, trial: Trial, rows: Rows) -> Classifier:
         """Fit one point."""
@@ -146,9 +142,9 @@ class _Search:
         near = [
             trial
             for trial in self.trials.values()
-            if trial.normalisation == best.normalisation and trial.top1 >= best.top1 - best.top1_error
+            if trial.normalisation == best.normalisation and trial.score >= best.score - best.error
         ]
-        return min(near, key=lambda trial: (self.head.complexity(trial.point), -trial.top1))
+        return min(near, key=lambda trial: (self.head.complexity(trial.point), -trial.score))
 
     def edges(self, trial: Trial) -> dict[str, list[float]]:
         """Parameters of which a point has the first or last value tried: name → all values tried."""
@@ -163,14 +159,22 @@ class _Search:
         return found
 
     def beyond(self) -> dict[str, Any] | None:
-        """The grid with values beyond the edges where the best point stands; None where there are none."""
-        further = {}
-        for name, tried in self.edges(self.best).items():
-            if name in self.head.extends:
-                low = self.best.point[name] == tried[0]
+        """The grid with values beyond the edges where the best point stands; None where there are none.
+
+        An edge that is best by chance leads nowhere: it has to be ahead of every other value.
+        """
+        further, best = {}, self.best
+        for name, tried in self.edges(best).items():
+            others = [
+                trial
+                for trial in self.trials.values()
+                if trial.normalisation == best.normalisation and trial.point[name] != best.point[name]
+            ]
+            if name in self.head.extends and best.is_ahead_of(self._best_of(others)):
+                low = best.point[name] == tried[0]
                 last, before = (tried[0], tried[1]) if low else (tried[-1], tried[-2])
                 further[name] = tuple(last * (last / before) ** step for step in range(1, ADDED + 1))
-        return {**self._only(self.best), **further} if further else None
+        return {**self._only(best), **further} if further else None
 
     def _only(self, trial: Trial) -> dict[str, Any]:
         """The grid with one value on each axis."""
@@ -188,32 +192,30 @@ class _Search:
         for point, fitted in self.head.path(normalise(flat.X), flat.y, grid, rows.views):
             yield point, Classifier(normalise, fitted, 1.0, tuple(self.classes))
 
+    def _scored(self, classifier: Classifier, held: Rows, point: Point) -> tuple[Trial, Classifier]:
+        """Score one head on the rows held back, and fit its temperature there."""
+        scores = classifier.scores(held.X)  # (n, n_classes) or (n, k, n_classes)
+        T = temperature(scores, held.y, self.images)
+        found = score(self.by, scores / T, held.y)
+        trial = Trial(
+            classifier.normalisation.kind,
+            point,
+            top1=float((calibrated(scores, T).argmax(axis=1) == held.y).mean()),
+            score=found.value,
+            error=found.error,
+            log_loss=log_loss(scores / T, held.y),
+            temperature=T,
+            converged=classifier.head.converged_,
+            rows=found.rows,
+        )
+        return trial, replace(classifier, temperature=T)
 
-def _scored(classifier: Classifier, held: Rows, point: Point) -> tuple[Trial, Classifier]:
-    """Score one head on the rows held back, and fit its temperature there."""
-    scores = classifier.scores(held.X)  # (n, n_classes) or (n, k, n_classes)
-    T = temperature(scores, held.y)
-    top1 = float((calibrated(scores, T).argmax(axis=1) == held.y).mean())
-    error = math.sqrt(top1 * (1 - top1) / len(held.y))
-    loss = log_loss(scores / T, held.y)
-    trial = Trial(classifier.normalisation.kind, point, top1, error, loss, T, classifier.head.converged_)
-    return trial, replace(classifier, temperature=T)
 
-
-def _mean(trials: Sequence[Trial]) -> Trial:
-    """One trial of the same point's on several folds."""
-    if len(trials) == 1:
-        return trials[0]
-    top1 = [trial.top1 for trial in trials]
-    return Trial(
-        trials[0].normalisation,
-        trials[0].point,
-        float(np.mean(top1)),
-        float(np.std(top1, ddof=1) / math.sqrt(len(trials))),
-        float(np.mean([trial.log_loss for trial in trials])),
-        math.exp(float(np.mean([math.log(trial.temperature) for trial in trials]))),
-        all(trial.converged for trial in trials),
-    )
+def _images(folds: Iterable[Fold]) -> int:
+    """How many images are held back in all, each counted once."""
+    if isinstance(folds, CrossValidation):
+        return len(folds.rows.y)
+    return sum(len(fold.held.y) for fold in folds)
 
 
 def nested(
@@ -223,6 +225,7 @@ def nested(
     outer: CrossValidation,
     classes: Sequence[str],
     *,
+    by: str = "top1",
     rule: str = "best",
 ) -> list[float]:
     """Accuracy of the whole tuning, on rows that none of it saw: one for each outer fold.
@@ -232,7 +235,7 @@ def nested(
     accuracies = []
     for train, held in outer:
         inner = replace(outer, rows=train, repeats=1)
-        tuned = tune(head, grid, normalisations, inner, classes, rule=rule, refit=train)
+        tuned = tune(head, grid, normalisations, inner, classes, by=by, rule=rule, refit=train)
         answers = tuned.classifier.predict_proba(held.X).argmax(axis=1)
         accuracies.append(float((answers == held.y).mean()))
     return accuracies

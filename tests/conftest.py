@@ -79,6 +79,8 @@ def make_line(method: str, **known: object) -> Line:
     """A line of the comparison of which nothing is known besides what is given."""
     values: dict[str, object] = {
         "weights": "imagenet", "validation_log_loss": 1.0, "intervals": {}, "seed_top1": [],
+        "chosen_by": "top1", "validation_score": known.get("validation_top1", 0.0), "missed": [],
+        "majority": "cat",
         "trials": 1, "images_seen": 0, "trainable_parameters": 1, "converged": True, "chosen": "",
         "epoch": None,
         "price": Price(device="cpu", device_seconds=None, peak_memory=None, joules=None,

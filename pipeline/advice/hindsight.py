@@ -20,6 +20,7 @@ from pipeline.lines import BASELINES, Line, read_lines
 from pipeline.methods import trained_card
 from pipeline.predictions import Predictions
 from pipeline.project import Project
+from pipeline.ranking import rank_of_methods
 from pipeline.statistics import Interval
 from pipeline.train import method_name
 
@@ -86,7 +87,7 @@ def judge(
     best: dict[str, Line] = {}
     for line in lines:
         kind = kind_of(line.method, line.weights)
-        if line.validation_top1 is not None and (kind not in best or _rank(line) > _rank(best[kind])):
+        if line.validation_score is not None and (kind not in best or _rank(line) > _rank(best[kind])):
             best[kind] = line
     kind = kind_of(advised)
     # The very method where it was compared, which then has to beat its own kind, too
@@ -95,7 +96,7 @@ def judge(
     others = [
         line
         for line in lines
-        if line.validation_top1 is not None
+        if line.validation_score is not None
         and line is not first
         and (named is not None or kind_of(line.method, line.weights) != kind)
     ]
@@ -114,7 +115,7 @@ def judge(
 
 
 def _rank(line: Line) -> tuple[float, float]:
-    return line.validation_top1 or 0.0, -(line.validation_log_loss or 0.0)
+    return rank_of_methods(line.validation_score or 0.0, line.validation_log_loss or 0.0)
 
 
 def _differences(project: Project, first: Line, others: Sequence[Line]) -> list[Interval]:

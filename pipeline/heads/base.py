@@ -129,6 +129,16 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         return self
 
 
+def first_met(y: Array, n_classes: int) -> Array:
+    """Place of each class in the order in which rows bring them, (n_classes,).
+
+    What has to be drawn or decided for classes goes by this, and not by their numbers, which are their
+    names' order: another name is no other answer.
+    """
+    _, first = np.unique(np.concatenate([y, np.arange(n_classes)]), return_index=True)  # each is there
+    return np.asarray(first.argsort(kind="stable").argsort(kind="stable"))
+
+
 def is_axis(value: object) -> bool:
     """Whether a grid's value lists several to try."""
     return isinstance(value, Sequence) and not isinstance(value, str)

@@ -9,16 +9,20 @@ from sklearn.neighbors import NearestNeighbors
 
 from features.errors import BadInput
 from features.turns import starts_threads
-from pipeline.heads.base import Array, Head, Point
+from pipeline.heads.base import Array, Head, Point, first_met
 from pipeline.heads.rows import in_memory
 from pipeline.heads.shared import Shared
 
 # Rows searched beyond those that vote: which of several at one distance does not hang on how many are asked
 TIES = 8
+TIE_BREAK = 0.1  # votes: enough to be seen in float32, whatever the temperature
+MET_FIRST = 0.5  # images that are added to one of several most frequent classes
 
 
 class KNN(Head):
     """The k nearest train images vote; an image is as near as the nearest of its views.
+
+    Where classes have as many votes, the one with the nearest member answers.
 
     Parameters
     ----------
@@ -69,7 +73,10 @@ class KNN(Head):
         self.rows_, self.numbers_ = X, y[::views]
 
     def _logits(self, X: Array) -> Array:
-        """Logarithms of vote shares, one vote spread over all classes so that none is impossible."""
+        """Logarithms of vote shares, one vote spread over all classes so that none is impossible.
+
+        Of classes with most votes the one with the nearest voter has a part of a vote more.
+        """
         k, n_classes = min(self.k, len(self.numbers_)), len(self.classes_)
         if self._nearest is not None and self._nearest.open:
             images = self._nearest(X)[:, :k]
@@ -77,7 +84,11 @@ class KNN(Head):
             images = nearest(X, self.rows_, len(self.rows_) // len(self.numbers_), k)
         voters = self.numbers_[images]  # (n, k)
         votes = np.stack([(voters == number).sum(axis=1) for number in range(n_classes)], axis=1)
-        return np.log((votes + 1 / n_classes) / (k + 1))
+        tied = votes == votes.max(axis=1, keepdims=True)  # (n, n_classes)
+        first = np.take_along_axis(tied, voters, axis=1).argmax(axis=1)  # (n,) the nearest of their voters
+        nearest_class = np.take_along_axis(voters, first[:, None], axis=1) == np.arange(n_classes)
+        votes = votes + TIE_BREAK * (nearest_class & (tied.sum(axis=1, keepdims=True) > 1))
+        return np.asarray(np.log((votes + 1 / n_classes) / (k + 1)))
 
 
 def nearest(X: Array, rows: Array, views: int, k: int) -> Array:
@@ -98,6 +109,8 @@ def nearest(X: Array, rows: Array, views: int, k: int) -> Array:
 class Majority(Head):
     """Always the train rows' most frequent class, with their class shares as probabilities.
 
+    Of several, the one that rows bring first: half an image is added to it.
+
     Attributes
     ----------
     shares_ : (n_classes,) float64
@@ -106,7 +119,11 @@ class Majority(Head):
     state: ClassVar[tuple[str, ...]] = ("shares_",)
 
     def _fit(self, X: Array, y: Array, views: int) -> None:
-        self.shares_ = np.bincount(y, minlength=len(self.classes_)) / len(y)
+        counts = np.bincount(y, minlength=len(self.classes_)).astype(np.float64)
+        frequent = np.flatnonzero(counts == counts.max())
+        if len(frequent) > 1:
+            counts[min(frequent, key=first_met(y, len(counts)).__getitem__)] += MET_FIRST
+        self.shares_ = counts / counts.sum()
 
     def _logits(self, X: Array) -> Array:
         return np.tile(np.log(self.shares_), (len(X), 1))

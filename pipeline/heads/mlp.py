@@ -14,7 +14,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from pipeline.heads.base import Array, Head, Point, is_axis
+from pipeline.heads.base import Array, Head, Point, first_met, is_axis
 from pipeline.heads.batches import batches
 
 
@@ -108,8 +108,8 @@ class MLP(Head):
         for _ in _train([self], X, y, views):
             pass
 
-    def _network(self, d: int, seed: int) -> nn.Sequential:
-        """Draw the start on the CPU, so that it is the same for every device."""
+    def _network(self, d: int, seed: int, order: Array) -> nn.Sequential:
+        """Draw the start on the CPU, so that it is the same for every device; `order` is of the classes."""
         generator = torch.Generator().manual_seed(seed)
         # Not torch's own start: it would be drawn from, and move, the global generator
         hidden = nn.utils.skip_init(nn.Linear, d, self.hidden)
@@ -117,6 +117,7 @@ class MLP(Head):
         for layer in (hidden, output):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(layer.bias)
+        output.weight.data = output.weight.data[torch.from_numpy(order)]
         return nn.Sequential(hidden, nn.ReLU(), output)
 
     def _keep(self, network: nn.Sequential) -> None:
@@ -143,11 +144,12 @@ def _train(heads: Sequence[MLP], X: Any, y: Array, views: int) -> Iterator[None]
     y : (n,) int, class numbers
     """
     shared = heads[0]
-    start, order = np.random.SeedSequence(shared.seed).generate_state(2).tolist()
-    networks = [head._network(X.shape[1], start).to(shared.device) for head in heads]
+    start, shuffling = np.random.SeedSequence(shared.seed).generate_state(2).tolist()
+    order = first_met(y, len(shared.classes_))
+    networks = [head._network(X.shape[1], start, order).to(shared.device) for head in heads]
     optimiser = _optimiser(heads, networks)
     numbers, weights = torch.from_numpy(y).to(shared.device), _class_weights(shared, y).to(shared.device)
-    generator = torch.Generator().manual_seed(order)
+    generator = torch.Generator().manual_seed(shuffling)
     for head, network in zip(heads, networks, strict=True):
         head.converged_ = True
         head._keep(network)

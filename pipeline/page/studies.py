@@ -86,7 +86,10 @@ def _cut(compared: Compared, record: Path) -> bool:
     found = read_json(record)
     asked = compared.project.settings.finetune.model_dump(mode="json", exclude=UNREAD)
     made = {key: value for key, value in found["finetune"].items() if key not in UNREAD}
-    return bool(found["manifest"] == compared.manifest.digest and made == asked)
+    score = compared.project.settings.tuning.score
+    return bool(
+        found["manifest"] == compared.manifest.digest and made == asked and found.get("score") == score
+    )
 
 
 STUDIES = (

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from features.errors import BadInput
 from features.files import remove, save_tensors, written_aside
+from pipeline.ranking import rank
 from pipeline.training.tail import Tuned, arrays
 
 PARTS = ("model", "best", "optimiser")
@@ -33,7 +34,9 @@ class Epoch:
     Attributes
     ----------
     validation_top1, validation_log_loss : float
-        NaN where no validation rows were scored.
+        NaN where no validation rows were scored; the log-loss is after temperature scaling, as a head's.
+    validation_score : float
+        What chooses (`tuning.score`), higher is better.
     seconds : float
         Of this epoch, its scoring included.
     """
@@ -42,14 +45,15 @@ class Epoch:
     train_loss: float
     validation_top1: float
     validation_log_loss: float
+    validation_score: float
     seconds: float
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Higher is better: accuracy, ties decided by log-loss."""
-        if math.isnan(self.validation_top1):
+        """Higher is better."""
+        if math.isnan(self.validation_score):
             return -math.inf, -math.inf
-        return self.validation_top1, -self.validation_log_loss
+        return rank(self.validation_score, self.validation_log_loss)
 
 
 @dataclass

@@ -42,7 +42,7 @@ def search(tasks: Sequence[Task], *, halve: bool) -> tuple[int, dict[int, Checkp
     """Train tasks that differ in their recipe only.
 
     They are compared by their best epoch after the start, which is the same for all: by
-    validation accuracy, ties by log-loss, then in the order given.
+    `tuning.score` of validation rows, ties by log-loss, then in the order given.
 
     Returns
     -------

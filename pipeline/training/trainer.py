@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from features.errors import BadInput
 from features.progress import Progress
-from pipeline.calibration import calibrated, log_loss
+from pipeline.calibration import calibrated, log_loss, temperature
 from pipeline.params import Finetune
+from pipeline.scores import score
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Checkpoint, Epoch, copied
 from pipeline.training.prefix import Feed, Positions
@@ -61,6 +62,8 @@ class Task:
     labels : (n_images,) class numbers
     epochs : int
         Of the whole schedule.
+    score : str
+        Of validation rows, by which the epoch and the recipe are chosen (`tuning.score`).
     pretrained : names of the steps that learn at a lower rate
     file : Path
         The checkpoint.
@@ -75,6 +78,7 @@ class Task:
     validation: NDArray[np.intp]
     labels: NDArray[Any]
     epochs: int
+    score: str
     recipe: Recipe
     settings: Finetune
     pretrained: frozenset[str]
@@ -189,14 +193,15 @@ class _Run:
         """Score the epoch, note it, and save."""
         task, state = self.task, self.state
         loss = float(np.mean(state.losses)) if state.losses else math.nan
-        top1 = validation_loss = math.nan
+        top1 = validation_loss = value = math.nan
         if len(task.validation):
             labels = task.labels[task.validation]
             logits = scores(self.model, task.feed, task.validation, task.device)
+            logits /= temperature(logits, labels)
             top1 = float((calibrated(logits, 1.0).argmax(axis=1) == labels).mean())
-            validation_loss = log_loss(logits, labels)
+            validation_loss, value = log_loss(logits, labels), score(task.score, logits, labels).value
         seconds = round(time.monotonic() - self.begun, 3)
-        state.history.append(Epoch(len(state.history), loss, top1, validation_loss, seconds))
+        state.history.append(Epoch(len(state.history), loss, top1, validation_loss, value, seconds))
         state.losses, self.begun = [], time.monotonic()
         if state.chosen is state.history[-1]:
             state.best = copied(self.model.state())

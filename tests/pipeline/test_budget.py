@@ -8,13 +8,17 @@ import pytest
 from pipeline.budget import EqualBudget, equal_budget
 from pipeline.project import Project
 
-HISTORY = """run,learning_rate,weight_decay,epoch,train_loss,validation_top1,validation_log_loss,seconds
-0,0.001,0,0,nan,0.80,1,1
-0,0.001,0,1,1,0.70,1,10
-0,0.001,0,2,1,0.90,1,10
-1,0.0003,0,0,nan,0.80,1,1
-1,0.0003,0,1,1,0.95,1,10
-"""  # 32 s in all
+HISTORY = (
+    "run,learning_rate,weight_decay,epoch,train_loss,"
+    "validation_top1,validation_log_loss,validation_score,seconds"
+    """
+0,0.001,0,0,nan,0.80,1,0.80,1
+0,0.001,0,1,1,0.70,1,0.70,10
+0,0.001,0,2,1,0.90,1,0.90,10
+1,0.0003,0,0,nan,0.80,1,0.80,1
+1,0.0003,0,1,1,0.95,1,0.95,10
+"""
+)  # 32 s in all
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ HOSTILE = ("<img src=x onerror=alert(1)>", "裙子 \"'&</script>", "قميص")
 def head(method: str, top1: float = 0.9, weights: str = "imagenet") -> Line:
     """A line of the comparison, of which only what chooses a head is filled in."""
     nothing: dict[str, Any] = dict.fromkeys(Line.__dataclass_fields__)
-    return Line(**nothing | {"method": method, "validation_top1": top1, "weights": weights})
+    known = {"method": method, "validation_score": top1, "trainable_parameters": 1, "weights": weights}
+    return Line(**nothing | known)
 
 
 class Set:

@@ -6,6 +6,7 @@ from typing import Any
 import dask.array
 import numpy as np
 import pytest
+from sklearn import metrics
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
@@ -16,6 +17,7 @@ from features.errors import BadInput
 from pipeline.folds import CrossValidation, Fold, Rows
 from pipeline.heads import KNN, MLP, LogReg, RbfSVM
 from pipeline.heads.normalisation import Normalisation
+from pipeline.statistics import mcnemar
 from pipeline.tuning import nested, tune
 
 NAMES = tuple("0123456789")
@@ -46,22 +48,49 @@ def test_the_best_point_on_held_rows_is_chosen() -> None:
         scores[C] = float((model.predict(scaled.transform(fold.held.X)) == fold.held.y).mean())
     for trial in tuned.trials:
         assert trial.top1 == pytest.approx(scores[trial.point["C"]], abs=0.005)
-        assert trial.top1_error == pytest.approx(math.sqrt(trial.top1 * (1 - trial.top1) / 250))
+        assert trial.score == trial.top1
+        assert trial.error == pytest.approx(math.sqrt(trial.top1 * (1 - trial.top1) / 250))
     assert tuned.chosen.top1 == max(trial.top1 for trial in tuned.trials)
 
 
 def test_a_grid_that_ends_too_early_is_extended_and_said() -> None:
-    fold = split()
-    for start in (-5, 4):  # below and above what these rows want
-        given = tuple(10.0**power for power in range(start, start + 3))
-        tuned = tune(LogReg, {"C": given}, ["standard"], [fold], NAMES)
-        tried = sorted(trial.point["C"] for trial in tuned.trials)
-        np.testing.assert_allclose(np.diff(np.log10(tried)), 1)  # the grid goes on in the same steps
-        assert set(given) < set(tried)
-        inside = tried[0] < tuned.chosen.point["C"] < tried[-1]
-        assert inside == (tuned.edges == ())
-        assert inside or len(tried) == len(given) + 2 * 2  # and ends: then it is said
-        assert max(trial.top1 for trial in tuned.trials) == tuned.chosen.top1
+    fold, given = split(), (1e-5, 1e-4, 1e-3)  # below what these rows want
+    tuned = tune(LogReg, {"C": given}, ["standard"], [fold], NAMES)
+    tried = sorted(trial.point["C"] for trial in tuned.trials)
+    np.testing.assert_allclose(np.diff(np.log10(tried)), 1)  # the grid goes on in the same steps
+    assert set(given) < set(tried)
+    chosen = tuned.chosen.point["C"]
+    inside = tried[0] < chosen < tried[-1]
+    assert inside == (tuned.edges == ())
+    # It ends where the edge is ahead by no more than McNemar's test lets chance be
+    answers = {}
+    scaled = StandardScaler().fit(fold.train.X)
+    for C in tried:
+        model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000).fit(
+            scaled.transform(fold.train.X), fold.train.y
+        )
+        answers[C] = model.predict(scaled.transform(fold.held.X)) == fold.held.y
+    best, *others = sorted(tried, key=lambda C: (chosen != C, -answers[C].sum()))
+    assert len(tried) == len(given) + 2 * 2 or mcnemar(answers[best], answers[others[0]]) > 0.04
+    assert mcnemar(answers[given[-1]], answers[given[-2]]) < 0.04  # where it went on
+
+
+@pytest.mark.parametrize("by", ["top1", "macro-f1"])
+def test_a_grid_is_not_extended_for_one_image(by: str) -> None:
+    """500 images of one class and 5 of another, one of which only the largest C is right about."""
+    rng = np.random.default_rng(0)
+
+    def drawn(counts: tuple[int, int]) -> Rows:
+        y = np.repeat([0, 1], counts).astype(np.int32)
+        X = rng.normal(size=(len(y), 20)).astype(np.float32)
+        X[y == 1, 0] += 2.5
+        return Rows(X, y, np.arange(len(y)))
+
+    fold = Fold(drawn((400, 4)), drawn((100, 3)))
+    given = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    tuned = tune(LogReg, {"C": given}, ["none"], [fold], ("often", "seldom"), by=by)
+    assert tuned.edges == ("C = 1",)  # said, and left at that
+    assert sorted(trial.point["C"] for trial in tuned.trials) == list(given)
 
 
 def test_one_standard_error_takes_the_simplest_that_is_as_good() -> None:
@@ -69,7 +98,7 @@ def test_one_standard_error_takes_the_simplest_that_is_as_good() -> None:
     grid = {"C": tuple(np.logspace(-5, 2, 15).tolist())}
     best = tune(LogReg, grid, ["standard", "l2"], [fold], NAMES)
     simple = tune(LogReg, grid, ["standard", "l2"], [fold], NAMES, rule="one-standard-error")
-    least = best.chosen.top1 - best.chosen.top1_error
+    least = best.chosen.top1 - best.chosen.error
     near = [
         trial.point["C"]
         for trial in best.trials
@@ -191,3 +220,46 @@ def test_rows_out_of_memory_are_tuned_to_the_same(kind: str) -> None:
     np.testing.assert_allclose(
         read.classifier.predict_proba(fold.held.X), held.classifier.predict_proba(fold.held.X), atol=1e-3
     )
+
+
+def rare(n: int, few: int, seed: int) -> Rows:
+    """Two classes that overlap, `few` of n images in the second."""
+    rng, y = np.random.default_rng(seed), np.r_[np.zeros(n - few), np.ones(few)].astype(np.int32)
+    return Rows((rng.normal(size=(n, 6)) + 1.5 * y[:, None]).astype(np.float32), y, np.arange(n))
+
+
+@pytest.mark.parametrize("by", ["top1", "macro-f1", "log-loss"])
+@pytest.mark.parametrize("crossed", [False, True])
+def test_the_score_that_is_asked_for_chooses(by: str, crossed: bool) -> None:
+    fold = Fold(rare(300, 20, 0), rare(200, 14, 1))
+    everything = rare(300, 20, 0)
+    folds: Any = CrossValidation(everything, 4, 1, 0) if crossed else [fold]
+    refit = everything if crossed else None
+    grid: dict[str, Any] = {"C": tuple(np.logspace(-5, 2, 8).tolist()), "tol": 1e-8}
+    tuned = tune(LogReg, grid, ["none"], folds, ("often", "seldom"), by=by, refit=refit)
+    found = {}
+    for C in grid["C"]:
+        each = []
+        for train, held in folds:
+            proba = (
+                LogisticRegression(C=C, max_iter=10_000, tol=1e-8).fit(train.X, train.y).predict_proba(held.X)
+            )
+            answers = proba.argmax(axis=1)
+            f1 = metrics.f1_score(held.y, answers, average="macro", zero_division=0)
+            each.append({"top1": (answers == held.y).mean(), "macro-f1": f1}.get(by, np.nan))
+        found[C] = float(np.mean(each))
+    for trial in tuned.trials:
+        if by != "log-loss" and trial.point["C"] in found:
+            assert trial.score == pytest.approx(found[trial.point["C"]], abs=0.01)
+    best = max(trial.score for trial in tuned.trials)
+    assert tuned.chosen.score == pytest.approx(best)
+    if by == "log-loss":
+        assert tuned.chosen.log_loss == min(trial.log_loss for trial in tuned.trials)
+        assert tuned.chosen.score == pytest.approx(-tuned.chosen.log_loss)
+    simple = tune(
+        LogReg, grid, ["none"], folds, ("often", "seldom"), by=by, rule="one-standard-error", refit=refit
+    )
+    near = [
+        trial.point["C"] for trial in tuned.trials if trial.score >= tuned.chosen.score - tuned.chosen.error
+    ]
+    assert simple.chosen.point["C"] == min(near)

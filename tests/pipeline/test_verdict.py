@@ -40,7 +40,8 @@ def test_not_distinguishable_says_how_many_images_it_takes() -> None:
 
 def test_equally_often_right_promises_no_number_of_images() -> None:
     said = verdict([head(difference=0.0, better=5, worse=5, p_value=1.0), BASELINE], 400)[0]
-    assert "the two are right equally often" in said
+    assert "It is right as often as finetune.full (test top-1 97.0 % [95.0, 98.0])" in said
+    assert "each is right about 5 test images that the other is wrong about" in said
     assert "would be needed" not in said
 
 
@@ -98,6 +99,77 @@ def test_untrained_weights_and_a_better_control_are_named() -> None:
     said = " ".join(verdict([head(weights="untrained"), BASELINE, control], 400))
     assert "pool5.logreg is computed with untrained weights" in said
     assert "The control without a network, pixels.knn, reaches 98.5 %" in said
+
+
+def test_the_very_same_images_are_no_difference_of_zero_points() -> None:
+    said = verdict([head(difference=0.0, better=0, worse=0, p_value=1.0), BASELINE], 400)[0]
+    assert "It is right about the very same test images as finetune.full." in said
+    assert "0.0" not in said
+
+
+def test_a_difference_that_rounds_to_nothing_is_not_zero_points() -> None:
+    said = verdict([head(difference=-1 / 5000, better=3, worse=4, p_value=1.0), BASELINE], 5000)[0]
+    assert "It is less than 0.1 points below finetune.full" in said
+
+
+def test_a_handful_of_images_is_not_said_to_be_enough() -> None:
+    # Four of four only the head is right about: McNemar's p is 2 / 2⁴, while Connor's formula asks for four
+    said = verdict([head(difference=1.0, better=4, worse=0, p_value=0.125), BASELINE], 4)[0]
+    assert "not distinguishable on 4 test images (p = 0.125); more would be needed" in said
+    assert "on 1 test image (" in verdict([head(better=1, worse=0, p_value=1.0), BASELINE], 1)[0]
+
+
+def test_a_constant_that_is_as_good_is_said() -> None:
+    known = {"majority": "often", "majority_top1": 0.98, "top1": 0.98, "low": 0.95, "high": 0.99}
+    said = " ".join(verdict([head(**known, missed=["seldom"]), BASELINE], 300))
+    constant = "always answering 'often', the most frequent class (98.0 %)"
+    assert f"pool5.logreg is no better than a constant: it is right as often as {constant}." in said
+    assert "pool5.logreg recognises no test image of 'seldom'." in said
+    assert "tuning.score = macro-f1" in said
+    said = " ".join(verdict([head(**known | {"top1": 0.97}), BASELINE], 300))
+    assert f"it is right less often than {constant}" in said
+    known |= {"top1": 0.985, "majority_p_value": 0.7}
+    said = " ".join(verdict([head(**known), BASELINE], 300))
+    assert f"On 300 test images pool5.logreg is not distinguishable from {constant}: p = 0.700." in said
+    said = " ".join(verdict([head(**known | {"majority_p_value": 0.01}), BASELINE], 300))
+    assert "constant" not in said
+    assert "always answering" not in said
+
+
+def test_missed_classes_are_named_while_they_are_few() -> None:
+    few = " ".join(verdict([head(missed=["a", "b\n[red]"])], 300))
+    assert "recognises no test image of 'a' or 'b\\n[red]'." in few
+    many = " ".join(verdict([head(missed=list("abcdefgh"))], 300))
+    assert "no test image of 8 classes, 'a', 'b', 'c' among them." in many
+    asked = " ".join(verdict([head(missed=["a"], chosen_by="macro-f1")], 300))
+    assert "no test image of 'a'" in asked
+    assert "tuning.score" not in asked  # it is chosen by that already
+
+
+def test_a_control_that_is_ahead_by_validation_rows_alone_is_not_called_the_best() -> None:
+    control = make_line("pixels.knn", weights="none", validation_top1=1.0, top1=0.6, low=0.4, high=0.7)
+    said = verdict([head(), BASELINE, control], 400)[-1]
+    assert "pixels.knn, is ahead on validation rows, though not on test rows (60.0 %)." in said
+    near = replace(control, top1=0.96, low=0.94, high=0.98)
+    assert "may not be the best there is" in verdict([head(), BASELINE, near], 400)[-1]
+
+
+def test_what_takes_no_time_is_not_said_to_take_zero() -> None:
+    quick = head(seconds=0.2, extraction_seconds=0.0, price=price(0.001))
+    said = " ".join(verdict([quick, replace(BASELINE, seconds=0.4, price=price(0.4))], 400))
+    assert "tuning took less than a second; finetune.full took less than a second" in said
+    assert "One more trial: less than 0.01 s against 0.4 s." in said
+    for silly in ("0:00", " 0 s", "1.0 times"):
+        assert silly not in said
+
+
+def test_starts_that_agree_vary_by_nothing() -> None:
+    said = " ".join(verdict([head(seed_top1=[0.95, 0.95]), BASELINE], 400))
+    assert "Over 2 random starts the head pool5.logreg reaches 95.0 % every time." in said
+
+
+def test_without_a_head_that_is_said() -> None:
+    assert "No head on frozen features was compared" in verdict([BASELINE], 400)[0]
 
 
 def test_break_even_by_hand() -> None:
