@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from features import digests
 from features.errors import BadInput
+from features.files import naming, of_machine
 from features.manifest import SPLITS
 from features.publish import COORDINATES, SCHEMA
 
@@ -78,9 +79,12 @@ class FeatureStore:
             if damage := digests.damage(self.path / name, recorded, content=not shard):
                 raise BadInput(f"{self.path} is damaged: {name} {damage}; {REMEDY}")
         try:
-            group = zarr.open_group(str(self.path), mode="r", zarr_format=3)
-            names = set(group.array_keys())
+            with naming(self.path):
+                group = zarr.open_group(str(self.path), mode="r", zarr_format=3)
+                names = set(group.array_keys())
         except (OSError, ValueError, KeyError) as error:
+            if of_machine(error):
+                raise
             raise BadInput(f"{self.path} is damaged ({error}); {REMEDY}") from error
         if group.attrs.get("schema") != SCHEMA or names != {stem, *COORDINATES}:
             raise BadInput(
@@ -204,8 +208,11 @@ class FeatureStore:
 
     def _read(self, start: int, stop: int, local: Positions, view: int | None) -> Features:
         try:
-            stored = np.asarray(self.features[start:stop])
+            with naming(self.path):
+                stored = np.asarray(self.features[start:stop])
         except (RuntimeError, OSError, ValueError) as error:
+            if of_machine(error):
+                raise
             raise BadInput(
                 f"{self.path} is damaged in rows {start} to {stop - 1} ({error}); {REMEDY}"
             ) from error

@@ -18,6 +18,7 @@ from features.batches import Decoder
 from features.cache import RUN_CARD
 from features.engines import choose
 from features.errors import BadInput
+from features.files import by_safetensors
 from features.forward import BLOCK_IMAGES
 from features.images import Preprocessing
 from features.immutable import Damaged, unseal
@@ -57,7 +58,9 @@ class FineTuned:
         chosen = choose(settings.extract.engine, settings.device, settings.extract.precision)
         self.device = torch.device(chosen.device)
         self.top = top = parse_layer(card["top"], settings.weights.network)
-        tensors = load_file(folder / "model.safetensors")
+        file = folder / "model.safetensors"
+        with by_safetensors(file):
+            tensors = load_file(file)
         mean, std = (_rgb(tensors[key]) for key in ("mean", "std"))
         self.preprocessing = Preprocessing(size, settings.dataset.name not in ARRAYS, mean, std)
         model = rebuilt(top, card["cut"], tensors, len(self.classes), top.width(size))
