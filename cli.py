@@ -9,6 +9,7 @@ Nothing heavy is imported before a command runs: `--help` answers at once.
 
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command: exit 2 with one sentence for what the user can mend, 130 when interrupted."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a reader that has gone is no error
         except KeyboardInterrupt:
             _fail("interrupted; what was finished is kept, run the command again to go on", code=130)
         except ModuleNotFoundError as error:
@@ -40,17 +42,39 @@ class Commands(click.Group):
                 raise
             _fail(f"{error.name} is not installed for {sys.executable}; run `make`, or use .venv/bin/python")
         except OSError as error:
-            if error.errno not in OUTSIDE:
-                raise
-            _fail(f"{error.filename or 'a file'}: {error.strerror}; {OUTSIDE[error.errno]}")
+            if error.errno == errno.EPIPE and not error.filename:
+                _leave_quietly()
+            _fail(outside(error))
+        except MemoryError as error:
+            _fail(
+                f"not enough memory ({error or 'none is left'}); {LESS} and run again; finished work is kept"
+            )
         except ValueError as error:
             from features.errors import BadInput
 
             if not isinstance(error, BadInput):
                 raise
             _fail(str(error))
+        else:
+            return result
 
 
+def _leave_quietly() -> None:
+    """End as a Unix tool does whose reader has gone (`| head`): by the signal's code, without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes there
+    sys.exit(128 + 13)  # SIGPIPE
+
+
+def outside(error: OSError) -> str:
+    """An error of the machine in one sentence: which file, what the system says, what to do."""
+    name = error.filename if error.filename2 is None else error.filename2
+    where = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "a file"
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{where}: {reason}; {OUTSIDE.get(error.errno or 0, AGAIN)}"
+
+
+LESS = "close other programs, or use fewer images, layers or a smaller batch,"
+AGAIN = "see to the drive or the connection that it is on, and run again; finished work is kept"
 OUTSIDE = {  # errors of the machine, and what to do about them
     errno.EACCES: "make it readable and writable, or choose another folder with --project",
     errno.EPERM: "make it readable and writable, or choose another folder with --project",
@@ -62,6 +86,18 @@ OUTSIDE = {  # errors of the machine, and what to do about them
     errno.ENOSPC: "free some space and run again; finished work is kept",
     errno.EDQUOT: "free some of your quota and run again; finished work is kept",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n) and run again",
+    errno.ENFILE: "too many files are open on this machine; close other programs and run again",
+    errno.ENOENT: "it is missing or was taken away meanwhile; put it back, or run what makes it",
+    errno.ENAMETOOLONG: "give it a shorter name, or keep the folder nearer to the root",
+    errno.ELOOP: "its symbolic links lead in a circle; point them at a file",
+    errno.ENOTEMPTY: "something else writes into this folder; let it finish and run again",
+    errno.EXDEV: "it lies on another file system; choose a folder on the same one",
+    errno.ENOMEM: f"not enough memory; {LESS} and run again; finished work is kept",
+    errno.EBUSY: "another program uses it; let it finish and run again",
+    errno.ETXTBSY: "another program uses it; let it finish and run again",
+    errno.EINVAL: "this file system does not take that; copy the project to another, or use --project",
+    errno.EOPNOTSUPP: "this file system does not take that; copy the project to another, or use --project",
+    errno.ENOLCK: "this file system has no locks; copy the project to another, or use --project",
 }
 
 

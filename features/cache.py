@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from features import immutable
 from features.errors import BadInput
+from features.files import naming, read_bytes, read_text
 from features.immutable import Damaged, is_digest, reading, unseal
 
 KEY = 32  # bytes of an image's sha256
@@ -195,7 +196,7 @@ class Blocks:
 
 def _save(path: Path, rows: NDArray[Any]) -> None:
     """Write as `np.save` does, whose own writing says of a full disk only that too little was written."""
-    with path.open("wb") as file:
+    with naming(path), path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
         file.write(np.ascontiguousarray(rows).data)
 
@@ -217,7 +218,7 @@ def read_keys(block: Path) -> Keys | None:
     """Read the digests of a block's images, (n, 32); None where they are missing or damaged."""
     try:
         with reading("keys"):
-            joined = (block / "keys").read_bytes()
+            joined = read_bytes(block / "keys")
     except Damaged:
         return None
     if hashlib.sha256(joined).hexdigest() != block.name or len(joined) % KEY:
@@ -258,13 +259,15 @@ def run_flaw(run: Path) -> str:
 def block_seconds(block: Path) -> float:
     """Wall time that a block's images took to decode and run, in seconds; BadInput where it is gone."""
     with _there(block):
-        return float(json.loads((block / BLOCK_CARD).read_text("utf-8"))["seconds"])
+        return float(json.loads(read_text(block / BLOCK_CARD))["seconds"])
 
 
 def open_rows(block: Path) -> NDArray[Any]:
     """Map a block's rows into memory, (n, width) in the store's dtype; BadInput where it is gone."""
     with _there(block):
-        rows: NDArray[Any] = np.load(block / "rows.npy", mmap_mode="r")
+        file = block / "rows.npy"
+        with naming(file):
+            rows: NDArray[Any] = np.load(file, mmap_mode="r")
         return rows
 
 

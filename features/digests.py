@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import BadInput
-from features.files import sha256_file
+from features.files import read_text, sha256_file
 
 DIGEST = re.compile(r"([0-9a-f]{64})  (.+)")
 SIZE = re.compile(r"# (\d+) bytes  (.+)")
@@ -59,7 +59,7 @@ def read(store: Path) -> dict[str, Recorded]:
     sizes: dict[str, int] = {}
     records: dict[str, Recorded] = {}
     try:
-        for line in path.read_text("utf-8").splitlines():
+        for line in read_text(path).splitlines():
             if size := SIZE.fullmatch(line):
                 sizes[size[2]] = int(size[1])
             elif (digest := DIGEST.fullmatch(line)) and _inside(digest[2], store):

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from features.errors import BadInput
-from features.files import written_aside
+from features.files import naming, written_aside
 from features.progress import Progress
 
 TIMEOUT = 10.0  # seconds without an answer or a byte
@@ -58,7 +58,7 @@ def fetch(url: str, folder: Path, *, md5: str | None = None, timeout: float = TI
 def check_name_hash(file: Path, name: str) -> None:
     """Compare a file's sha256 with the first digits given in its name; BadInput if they differ."""
     match = re.search(r"-([0-9a-f]{8,})\.", name)
-    with file.open("rb") as opened:
+    with naming(file), file.open("rb") as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if match and not found.startswith(match[1]):
         raise BadInput(
@@ -69,7 +69,7 @@ def check_name_hash(file: Path, name: str) -> None:
 
 def md5_file(file: Path) -> str:
     """Hexadecimal md5 of a file's bytes."""
-    with file.open("rb") as opened:
+    with naming(file), file.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

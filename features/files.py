@@ -12,14 +12,19 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+T = TypeVar("T")
+
+# What a drive may say once and not again: of a network, a cable, a busy server
+TRANSIENT = frozenset([errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR])
+PAUSES = (0.1, 0.4, 1.6)  # seconds before a read is tried again
 BUFFER = 1 << 20  # bytes; hashlib's own quarter of it keeps threads waiting for the interpreter's lock
 
 
@@ -52,12 +57,60 @@ def written_aside(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an OSError the file it is about: a full disk is met while writing, where the system names none."""
+    """Give an OSError the file it is about: where reading and writing fail, the system names none."""
     try:
         yield
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def patiently(path: Path, read: Callable[[Path], T]) -> T:
+    """Read a file, again after short pauses where the drive says what may pass (`TRANSIENT`).
+
+    Raises
+    ------
+    OSError
+        The last one, which names the file.
+    """
+    with naming(path):
+        for pause in PAUSES:
+            try:
+                return read(path)
+            except OSError as error:
+                if error.errno not in TRANSIENT:
+                    raise
+            time.sleep(pause)
+        return read(path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file (see `patiently`): OSErrors name it."""
+    return patiently(path, Path.read_bytes)
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file (see `patiently`): OSErrors name it."""
+    return read_bytes(path).decode("utf-8")
+
+
+def of_machine(error: BaseException) -> bool:
+    """Whether an error speaks of the drive, a limit or a permission: it says nothing of a content."""
+    absent = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    return isinstance(error, OSError) and error.errno not in absent
+
+
+@contextlib.contextmanager
+def by_safetensors(path: Path) -> Iterator[None]:
+    """Give safetensors' errors that the system made the type and the name that they have of other files."""
+    try:
+        with naming(path):
+            yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def save_tensors(
@@ -67,13 +120,8 @@ def save_tensors(
 
     `words` go into the file's header.
     """
-    try:
+    with by_safetensors(path):
         save_file(dict(tensors), path, dict(words) if words else None)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(0o644)  # safetensors creates it for its owner only
 
 
@@ -115,7 +163,7 @@ def sync(path: Path) -> None:
             sync(child)
         sync_folder(path)
     else:
-        with path.open("rb") as file:
+        with naming(path), path.open("rb") as file:
             os.fsync(file.fileno())
 
 
@@ -125,7 +173,8 @@ def sync_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -133,7 +182,7 @@ def sync_folder(folder: Path) -> None:
 def sha256_file(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER))
-    with path.open("rb", buffering=0) as file:
+    with naming(path), path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
     return digest.hexdigest()

@@ -24,6 +24,7 @@ from features.decoding.decode import Decoded, decode, upright_rgb
 from features.decoding.formats import EXTENSIONS, OTHER_EXTENSIONS, kind
 from features.decoding.limits import MAX_PIXELS, MIN_SIDE, Unreadable
 from features.errors import BadInput
+from features.files import read_bytes
 from features.network import PIXELS_SIZE, Size
 from features.views import CORNERS, random_crop
 
@@ -165,7 +166,7 @@ class ImageFolder:
         """Read, check and decode one file (see `ImageSource`, and for `at_least` `decode`)."""
         file = self.root / path
         try:
-            data = file.read_bytes()
+            data = read_bytes(file)
         except FileNotFoundError:
             raise BadInput(f"{file} is gone since the manifest was made; run `prepare` again") from None
         if hashlib.sha256(data).hexdigest() != sha256:

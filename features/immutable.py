@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from features.files import naming, remove, sha256_file, sync, sync_folder
+from features.files import naming, read_bytes, remove, sha256_file, sync, sync_folder
 
 ASIDE = ".aside"
 SEALED = re.compile(rb'\{\n "seal": "([0-9a-f]{64})",(\n.*)', re.DOTALL)
@@ -138,7 +138,7 @@ def sealed(content: Mapping[str, Any]) -> bytes:
 def read_card(folder: Path, card: str) -> dict[str, Any]:
     """Read a sealed JSON object; Damaged where it is missing or differs in a bit."""
     with reading(card):
-        text = (folder / card).read_bytes()
+        text = read_bytes(folder / card)
     match = SEALED.fullmatch(text)
     if match is None or hashlib.sha256(match[2]).hexdigest().encode() != match[1]:
         raise Damaged(f"{card} does not match its seal")

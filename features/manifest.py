@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BadInput
-from features.files import written_aside
+from features.files import naming, written_aside
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("id", "path", "label", "split", "sha256", "width", "height")
@@ -110,7 +110,7 @@ class Manifest:
     @classmethod
     def read(cls, path: Path) -> "Manifest":
         """Read the CSV file; BadInput where it is not a manifest."""
-        with path.open(newline="", encoding="utf-8") as file:
+        with naming(path), path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) not in (COLUMNS, (*COLUMNS, "group")):
                 raise BadInput(

@@ -9,6 +9,7 @@ from pathlib import Path
 import zarr
 
 from features.errors import BadInput
+from features.files import naming, of_machine
 from features.publish import COORDINATES, SCHEMA
 from features.vouched import Vouched
 
@@ -25,11 +26,14 @@ def opened(path: Path) -> zarr.Group:
         raise BadInput(f"there is no finished store {path}; run `extract` first{_near(path)}")
     files = Vouched.at(path)
     try:
-        group = zarr.open_group(files, mode="r", zarr_format=3)
-        names = set(group.array_keys())
+        with naming(path):
+            group = zarr.open_group(files, mode="r", zarr_format=3)
+            names = set(group.array_keys())
     except BadInput:
         raise
     except (OSError, ValueError, KeyError) as error:
+        if of_machine(error):
+            raise
         files.refuse(str(error))
     if group.attrs.get("schema") != SCHEMA or names != {path.stem, *COORDINATES}:
         raise BadInput(f"{path} is not a feature store of schema {SCHEMA}; delete it and run `extract`")

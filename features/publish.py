@@ -38,7 +38,7 @@ from features import digests
 from features.cores import cores
 from features.digests import Recorded
 from features.errors import BadInput
-from features.files import remove, sha256_file, written_aside
+from features.files import naming, remove, sha256_file, written_aside
 from features.manifest import Manifest
 from features.progress import Progress
 
@@ -226,7 +226,7 @@ def write_shard(file: Path, parts: Iterator[NDArray[Any]], chunk: tuple[int, ...
     index = np.full((count, 2), ABSENT, "<u8")
     file.parent.mkdir(parents=True, exist_ok=True)
     size = 0
-    with file.open("wb") as opened:
+    with naming(file), file.open("wb") as opened:
         for number, part in enumerate(parts):
             missing = np.full((chunk[0] - len(part), *chunk[1:]), np.nan, part.dtype)
             full = np.concatenate([part, missing]) if len(missing) else np.ascontiguousarray(part)

@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from features.errors import BadInput
+from features.files import naming, of_machine
 from features.positions import Positions
 from features.vouched import REMEDY
 
@@ -45,10 +46,13 @@ def _read(
     array: zarr.Array[Any], start: int, stop: int, local: Positions, view: int | None, path: Path
 ) -> Features:
     try:
-        stored = np.asarray(array[start:stop])
+        with naming(path):
+            stored = np.asarray(array[start:stop])
     except BadInput:
         raise
     except (RuntimeError, OSError, ValueError) as error:
+        if of_machine(error):
+            raise
         raise BadInput(f"{path} is damaged in rows {start} to {stop - 1} ({error}); {REMEDY}") from error
     if view is not None:
         stored = stored[:, view]

@@ -34,7 +34,7 @@ from safetensors import SafetensorError, safe_open
 from features import wheel
 from features.download import Unavailable, check_name_hash, fetch
 from features.errors import BadInput
-from features.files import save_tensors, sha256_file, written_aside
+from features.files import by_safetensors, naming, of_machine, save_tensors, sha256_file, written_aside
 from features.immutable import sealed
 from features.network import Step, steps, tensor_shapes
 from features.weights import PROVENANCE, RGB, Array, digest
@@ -216,12 +216,15 @@ def read_tensors(file: Path) -> dict[str, Array]:
     """
     try:
         if file.suffix == ".safetensors":
-            with safe_open(file, framework="np") as opened:
+            with by_safetensors(file), safe_open(file, framework="np") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read is refused below
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with naming(file):
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        if of_machine(error):
+            raise
         raise BadInput(f"{file} cannot be read as weights: {_first_line(error)}") from error
     except Exception as error:
         # weights_only refuses with pickle.UnpicklingError, named here without importing pickle

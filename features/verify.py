@@ -19,6 +19,7 @@ from features.cores import cores
 from features.engines import tolerance
 from features.errors import BadInput
 from features.extract import Extraction
+from features.files import of_machine
 from features.manifest import Manifest
 from features.network import Layer
 from features.progress import Progress
@@ -63,6 +64,8 @@ def check_content(store: Path, manifest: Manifest) -> list[str]:
     except BadInput as error:
         return [str(error)]
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
+        if of_machine(error):
+            raise
         return [f"{store} cannot be read ({error})"]
     shard = (opened.features.shards or opened.features.chunks)[0]
     with Progress("verify", n, "rows") as progress:

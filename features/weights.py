@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from features.errors import BadInput
+from features.files import by_safetensors, of_machine
 from features.immutable import Damaged, read_card
 from features.network import Step
 
@@ -102,9 +103,11 @@ class Weights:
         """Read the steps' tensors as stored and check their digests; BadInput where one differs."""
         expected = self.digests(path)
         try:
-            with safe_open(self.file, framework="np") as opened:
+            with by_safetensors(self.file), safe_open(self.file, framework="np") as opened:
                 tensors = {name: opened.get_tensor(name) for name in expected}
         except (SafetensorError, OSError) as error:
+            if of_machine(error):
+                raise
             raise BadInput(f"{self.file} cannot be read ({error}); run `weights` again") from error
         for name, tensor in tensors.items():
             if digest(tensor) != expected[name]:

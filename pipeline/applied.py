@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from features.errors import BadInput
+from features.files import by_safetensors, of_machine, read_text
 
 Arrays = Mapping[str, NDArray[Any]]
 SCHEMA = 1  # of `Classifier.save`
@@ -67,12 +68,13 @@ def open_head(folder: Path) -> SavedHead:
         For another schema version, and for files that are damaged.
     """
     try:
-        card = json.loads((folder / "card.json").read_text("utf-8"))
+        card = json.loads(read_text(folder / "card.json"))
         if card["schema"] != SCHEMA or card["head"] not in FORMULAS:
             from pipeline.classifier import Classifier  # noqa: PLC0415 - scikit-learn and torch
 
             return Classifier.load(folder)
-        arrays = load_file(folder / "head.safetensors")
+        with by_safetensors(folder / "head.safetensors"):
+            arrays = load_file(folder / "head.safetensors")
         head = {key.removeprefix("head."): array for key, array in arrays.items()}
         return AppliedHead(
             tuple(card["classes"]),
@@ -81,6 +83,8 @@ def open_head(folder: Path) -> SavedHead:
             float(card["temperature"]),
         )
     except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        if of_machine(error):
+            raise
         raise BadInput(f"{folder} holds no saved head ({error}); train it again") from error
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from features.errors import BadInput
-from features.files import save_tensors
+from features.files import by_safetensors, of_machine, read_text, save_tensors
 from pipeline.applied import SCHEMA
 from pipeline.calibration import calibrated
 from pipeline.heads import HEADS
@@ -74,12 +74,13 @@ class Classifier:
             For another schema version, and for files that are damaged.
         """
         try:
-            card = json.loads((folder / "card.json").read_text("utf-8"))
+            card = json.loads(read_text(folder / "card.json"))
             if card["schema"] != SCHEMA:
                 raise BadInput(
                     f"{folder} has schema {card['schema']}, this version reads {SCHEMA}; train it again"
                 )
-            arrays = load_file(folder / "head.safetensors")
+            with by_safetensors(folder / "head.safetensors"):
+                arrays = load_file(folder / "head.safetensors")
             parts: dict[str, dict[str, NDArray[Any]]] = {"head": {}, "normalisation": {}}
             for key, value in arrays.items():
                 part, _, name = key.partition(".")
@@ -88,5 +89,7 @@ class Classifier:
             head.restore(parts["head"], range(len(card["classes"])))
             normalisation = Normalisation(card["normalisation"]).restore(parts["normalisation"])
         except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+            if of_machine(error):
+                raise
             raise BadInput(f"{folder} holds no saved head ({error}); train it again") from error
         return cls(normalisation, head, float(card["temperature"]), tuple(card["classes"]))

@@ -15,7 +15,7 @@ from pathlib import Path
 from ruamel.yaml.error import YAMLError
 
 from features.errors import BadInput
-from features.files import remove, written_aside
+from features.files import naming, read_bytes, read_text, remove, written_aside
 from features.progress import Progress
 from pipeline.params import read_yaml
 
@@ -32,7 +32,7 @@ class Altered:
         """Put the object right from the project's file where that is sound; else remove it, return False."""
         if self.file.is_file() and _md5(self.file) == self.md5:
             with written_aside(self.object) as aside:
-                aside.write_bytes(self.file.read_bytes())
+                aside.write_bytes(read_bytes(self.file))
                 aside.chmod(0o444)  # as DVC keeps its objects
             return True
         remove(self.object)
@@ -59,7 +59,7 @@ def altered_objects(root: Path) -> list[Altered]:
                 if _md5(stored) != name.removesuffix(".dir"):
                     found.append(Altered(stored, file, name))
                 elif name.endswith(".dir"):
-                    listed = json.loads(stored.read_text("utf-8"))
+                    listed = json.loads(read_text(stored))
                     pending += [(file / entry["relpath"], entry["md5"]) for entry in listed]
                     progress.total += len(listed)
     return sorted(found, key=lambda altered: altered.file)
@@ -78,5 +78,5 @@ def _outputs(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _md5(file: Path) -> str:
-    with file.open("rb") as opened:
+    with naming(file), file.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

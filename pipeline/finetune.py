@@ -27,7 +27,7 @@ import torch
 from features import immutable, probe
 from features.cache import RUN_CARD, checkpoints, fingerprint, run_flaw, runs
 from features.errors import BadInput
-from features.files import remove, save_tensors, written_aside
+from features.files import read_bytes, read_text, remove, save_tensors, written_aside
 from features.manifest import Manifest, write_csv
 from pipeline import seeds
 from pipeline.calibration import calibrated, temperature
@@ -86,7 +86,7 @@ def _publish(asked: Sequence["Run"], target: Path, scratch: Path) -> None:
     with written_aside(target, scratch=scratch) as aside:
         aside.mkdir()
         for name in FILES:
-            (aside / name).write_bytes((kept[0] / name).read_bytes())
+            (aside / name).write_bytes(read_bytes(kept[0] / name))
         seeds.write(aside, [run.start for run in asked])
 
 
@@ -105,7 +105,7 @@ def read_card(project: Project, mode: str) -> dict[str, Any]:
 
 def read_history(project: Project, mode: str) -> list[dict[str, str]]:
     """Read a published baseline's `history.csv`: a mapping for each epoch of each recipe."""
-    text = (project.finetune_folder(mode) / "history.csv").read_text("utf-8")
+    text = read_text(project.finetune_folder(mode) / "history.csv")
     return list(csv.DictReader(text.splitlines()))
 
 

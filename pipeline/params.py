@@ -30,6 +30,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from features.errors import BadInput
+from features.files import read_text
 from features.network import MINIMUM_SIZE, NETWORKS, parse_layer
 from features.views import names
 from pipeline.datasets import AUTO_SIZE
@@ -335,7 +336,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML 1.2 mapping; BadInput where the file is not one."""
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+        content = YAML(typ="safe", pure=True).load(read_text(path))
     except FileNotFoundError:
         raise BadInput(f"there is no {path}; --project names the folder that holds it") from None
     except (YAMLError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.files import read_text
 from features.manifest import write_csv
 from pipeline import finetune
 from pipeline.lines import Line
@@ -70,4 +71,4 @@ def write_training(folder: Path, project: Project) -> None:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    return list(csv.DictReader(read_text(path).splitlines()))

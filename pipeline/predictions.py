@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BadInput
-from features.files import written_aside
+from features.files import naming, of_machine, written_aside
 from features.manifest import Manifest
 
 
@@ -50,7 +50,9 @@ class Predictions:
     def read(cls, path: Path) -> "Predictions":
         """Read an .npz file; never unpickles. BadInput where it is damaged."""
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with naming(path), np.load(path, allow_pickle=False) as content:
                 return cls(content["id"], content["label"], content["proba"], content["classes"])
         except (OSError, ValueError, KeyError) as error:
+            if of_machine(error):
+                raise
             raise BadInput(f"{path} is no predictions file ({error}); train that method again") from error

@@ -16,7 +16,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from features.errors import BadInput
-from features.files import remove
+from features.files import read_text, remove
 from features.immutable import Damaged, read_card
 from features.manifest import Manifest
 from features.network import Layer, Size, parse_layer
@@ -216,7 +216,7 @@ class Project:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; BadInput where the file is damaged."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_text(path))
     except ValueError as error:
         raise BadInput(f"{path} is damaged ({error}); run the command that makes it again") from error
     if not isinstance(content, dict):

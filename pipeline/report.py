@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from features.files import written_aside
+from features.files import naming, written_aside
 from pipeline import budget
 from pipeline.advice.hindsight import judge
 from pipeline.advice.results import judgement
@@ -121,7 +121,7 @@ def _equal_budget(project: Project) -> Section | None:
 
 def _problems(project: Project) -> Section:
     """What was found wrong with the images."""
-    with project.problems.open(newline="", encoding="utf-8") as file:
+    with naming(project.problems), project.problems.open(newline="", encoding="utf-8") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     content = {"rows": rows[:PROBLEMS_SHOWN], "count": len(rows)}
     return Section("problems", "Problems found in the images", content)

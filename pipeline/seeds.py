@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features.errors import BadInput
-from features.files import written_aside
+from features.files import read_text, written_aside
 
 FILE = "seeds.json"
 
@@ -39,6 +39,6 @@ def read(folder: Path) -> list[Start]:
     if not (folder / FILE).exists():
         return []
     try:
-        return [Start(**start) for start in json.loads((folder / FILE).read_text("utf-8"))]
+        return [Start(**start) for start in json.loads(read_text(folder / FILE))]
     except (TypeError, ValueError) as error:
         raise BadInput(f"{folder / FILE} is damaged ({error}); train that method again") from error

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from features.errors import BadInput
-from features.files import remove, written_aside
+from features.files import naming, remove, written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
 from features.store import FeatureStore
@@ -193,7 +193,8 @@ def _write_trials(path: Path, tuned: Tuned) -> None:
 
 def read_trials(folder: Path) -> list[dict[str, str]]:
     """Read what was tried, `tuning.csv` of a method's folder: a mapping for each row."""
-    with (folder / "tuning.csv").open(newline="", encoding="utf-8") as file:
+    path = folder / "tuning.csv"
+    with naming(path), path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

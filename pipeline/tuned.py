@@ -19,6 +19,7 @@ from features.batches import Decoder
 from features.cache import RUN_CARD
 from features.engines import choose
 from features.errors import BadInput
+from features.files import by_safetensors
 from features.forward import BLOCK_IMAGES
 from features.images import Preprocessing
 from features.immutable import Damaged, unseal
@@ -61,7 +62,9 @@ class FineTuned:
         chosen = choose(settings.extract.engine, settings.device, settings.extract.precision)
         self.device = torch.device(chosen.device)
         self.top = top = parse_layer(card["top"], settings.weights.network)
-        tensors = load_file(folder / "model.safetensors")
+        file = folder / "model.safetensors"
+        with by_safetensors(file):
+            tensors = load_file(file)
         self.identity = identity_of({name: folder}, cards)
         starts_threads("torch")
         mean, std = (_rgb(tensors[key]) for key in ("mean", "std"))

@@ -1,4 +1,4 @@
-"""Nonlinear conjugate gradients for many linear heads side by side, with a certificate.
+"""Nonlinear conjugate gradients for many linear heads side by side.
 
 Minimised is, per problem, F = ½‖W‖² + C Σ loss. F is 1-strongly convex in W: where the
 intercept is optimal, F exceeds its minimum by at most ½‖∇_W F‖². That is the gap a problem
@@ -23,8 +23,6 @@ from pipeline.heads.losses import Loss, at, narrowed, on_line
 from pipeline.heads.spaces import Space
 
 TINY = 1e-30  # against 0 / 0
-INTERCEPT_STEPS = 10
-NEGLIGIBLE = 0.01
 SLACK = 0.2  # of the slope before: what a line search may leave
 TRIALS = 10
 
@@ -116,31 +114,6 @@ def descend(
         _search(space, loss, state)
         _turn(space, loss, state)
     return solved
-
-
-def certified(space: Space, loss: Loss, C: Tensor, v: Tensor, intercept: Tensor, tolerance: float) -> Solved:
-    """Move a free intercept to its own minimum, and state the gap there: all scores computed anew."""
-    state = _start(space, loss, C, v, intercept)
-    if loss.has_intercept:
-        _settle(space, loss, state, tolerance)
-        state.gradient = _differentiate(space, loss, C, state.v, state.E)
-    return Solved(state.v, state.intercept, _gap(space, state))
-
-
-def _settle(space: Space, loss: Loss, state: State, tolerance: float) -> None:
-    """Newton's method in the intercepts alone."""
-    still = torch.zeros_like(state.v), torch.zeros_like(state.Z)
-    for _ in range(INTERCEPT_STEPS):
-        gradient = state.C * loss.raw(state.E).sum(2)  # (k, P)
-        hessian = state.C[:, None, None] * loss.hessian(state.E)  # (P, k, k)
-        # Where answers are certain beyond what float64 holds there is no curvature, and no step to take
-        solution, singular = torch.linalg.solve_ex(hessian, gradient.T)
-        step = solution.where(singular[:, None] == 0, 0.0).T
-        state.direction = Direction(*still, -step)
-        _search(space, loss, state)
-        objective = state.square / 2 + state.C * state.value
-        if ((gradient * step).sum(0) <= NEGLIGIBLE * tolerance * objective).all():
-            break
 
 
 def _start(space: Space, loss: Loss, C: Tensor, v: Tensor, intercept: Tensor) -> State:

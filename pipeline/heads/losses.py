@@ -61,10 +61,6 @@ class Loss(ABC):
         """Sum of second derivatives with respect to each column's own score: (k, P)."""
 
     @abstractmethod
-    def hessian(self, E: Tensor) -> Tensor:
-        """Second derivatives with respect to the columns' intercepts, (P, k, k), made definite."""
-
-    @abstractmethod
     def keep(self, which: Tensor) -> Self:
         """Leave out finished problems: `which` is (P,) bool."""
 
@@ -149,7 +145,10 @@ class Softmax(Loss):
         return (P * (1 - P / self.weights)).sum(2)
 
     def hessian(self, E: Tensor) -> Tensor:
-        """Σ diag p − p pᵀ, and 1 in the direction of all columns alike, which changes nothing."""
+        """Second derivatives with respect to the columns' intercepts, (P, k, k), made definite.
+
+        Σ diag p − p pᵀ, and 1 in the direction of all columns alike, which changes nothing.
+        """
         P = E.scatter(0, self._own(E), self.weights - E.sum(0, keepdim=True)).transpose(0, 1)  # (P, k, n)
         mixed = P @ (P / self.weights).transpose(1, 2)
         k = len(E)
@@ -199,10 +198,6 @@ class SquaredHinge(Loss):
     def columns_curvature(self, E: Tensor) -> Tensor:
         """Twice the weight of the rows short of their margin."""
         return 2 * ((E < 0) * self.weights).sum(2)
-
-    def hessian(self, E: Tensor) -> Tensor:
-        """Of the only column."""
-        return self.columns_curvature(E).T[..., None]
 
     def keep(self, which: Tensor) -> Self:
         """Leave out finished problems' classes."""

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.heads.descent import certified, descend
+from pipeline.heads.certificate import certified
+from pipeline.heads.descent import descend
 from pipeline.heads.losses import Loss, Softmax, SquaredHinge
 from pipeline.heads.newton import newton
 from pipeline.heads.rows import at_hand
@@ -42,6 +43,8 @@ AIM = {"softmax": 0.2, "squared hinge": 0.9}
 AIM_BY_PASSES = {"softmax": 0.5, "squared hinge": 0.9}
 WORK = 3e11  # multiplications for one C, after which it stays as it is: seconds of two cores
 LEAST = 20  # iterations, also for a C above one that stayed unfinished: the larger, the harder
+# What falls short of the tolerance in the end is solved again: in float64 or not, to which part of the aim
+AGAIN = ((False, 4), (True, 4), (True, 16))
 SINGLE = 1e-5  # tolerance that float32 is good for
 
 
@@ -54,7 +57,7 @@ class Fitted:
     coef : (n_classes, d), intercept : (n_classes,)
         One column, for the second class, where the hinge tells two classes apart.
     gap : float
-        The objective is at most so far above its minimum, relative to itself.
+        The objective is at most so far above its minimum, relative to that: of these very numbers.
     """
 
     coef: NDArray[Any]
@@ -85,16 +88,17 @@ def solve(
     tolerance : float
         Of the gap. Below 1e-5 everything is solved in float64.
     """
-    with _cores(X.shape[0] * min(X.shape) * n_classes):
+    size = X.shape[0] * min(X.shape) * n_classes
+    with _cores(size):
         path = _Path(at_hand(X), y, n_classes, weights, kind, tolerance)
         ordered = sorted(Cs)
         for numbers in rounds(len(Cs), path.first):
             for some in path.that_fit([ordered[number] for number in numbers]):
                 path.solve(some)
-        for some in path.that_fit(ordered):
-            path.certify(some)
-    for some in path.that_fit(Cs):
-        yield from path.fitted(some)
+    for some in path.that_fit(Cs, last=True):
+        with _cores(size):
+            found = path.finished(some)
+        yield from found
 
 
 @contextmanager
@@ -147,6 +151,29 @@ class _Problems:
         ]
 
 
+@dataclass
+class _Kept:
+    """Heads of P problems as they are kept, in float64 that float32 holds where nothing more was needed."""
+
+    coef: Tensor  # (k, P, d)
+    intercept: Tensor  # (k, P)
+
+    @classmethod
+    def empty(cls, problems: _Problems, d: int) -> "_Kept":
+        """For some problems."""
+        shape = problems.intercept.shape
+        return cls(torch.empty(*shape, d, dtype=torch.float64), torch.empty(shape, dtype=torch.float64))
+
+    def heads(self, problems: _Problems, count: int, flat: int) -> Iterator[Fitted]:
+        """One for each C; `flat` is the axis that has one entry then."""
+        size = len(problems.C) // count
+        parts = (self.coef.split(size, 1), self.intercept.split(size, 1))
+        for one, *own in zip(problems.each(size), *parts, strict=True):
+            dtype = torch.float64 if one.exact.any() else torch.float32
+            coef, intercept = (part.squeeze(flat).to(dtype).numpy() for part in own)
+            yield Fitted(coef, intercept, float(one.gap.max()))
+
+
 class _Path:
     """What is solved so far, by C."""
 
@@ -188,10 +215,11 @@ class _Path:
         """Whether float64 can finish what float32 left."""
         return isinstance(self.space, RowSpace) or len(self.labels) * self.space.size**2 <= SYSTEM
 
-    def that_fit(self, Cs: Sequence[float]) -> Iterator[Sequence[float]]:
-        """Cut a round where its numbers would fill memory."""
-        each = 4 * len(self.columns) * (5 * len(self.labels) + 5 * self.space.size)
-        size = max(BYTES // each, 1)
+    def that_fit(self, Cs: Sequence[float], last: bool = False) -> Iterator[Sequence[float]]:
+        """Cut a round, or the last one, which is in float64, where its numbers would fill memory."""
+        n, of_round = len(self.labels), 4 * 5 * self.space.size
+        each = 8 * (4 * n + 4 * self.space.features) if last else 4 * 5 * n + of_round
+        size = max(BYTES // (each * len(self.columns)), 1)
         return (Cs[start : start + size] for start in range(0, len(Cs), size))
 
     def solve(self, Cs: Sequence[float]) -> None:
@@ -205,52 +233,44 @@ class _Path:
             # Beyond what is solved the column before is the better start: a line leaves few rows short
             beyond = max(self.solved, default=0) < problems.C
             problems.v = torch.where((~left & beyond)[:, None], near.v, problems.v)
-            self._newton(problems, ~left)
+            self._newton(problems, ~left, self.aim)
         self._descend(problems, left, self.space, self.aim)
         if self.hinge:
-            self._newton(problems, problems.gap > self.tolerance)
+            self._newton(problems, problems.gap > self.tolerance, self.aim)
         self._keep(problems, Cs)
 
-    def certify(self, Cs: Sequence[float]) -> None:
-        """State the gaps anew from the features, since rounding adds up on the way; finish what is above."""
+    def finished(self, Cs: Sequence[float]) -> list[Fitted]:
+        """Turn columns into weights of the features, certify these, and go on where a gap is too large."""
         problems = _Problems.joined([self.solved[C] for C in Cs])
-        left = ~problems.exact if self.hinge else torch.ones_like(problems.exact)  # Newton's are fresh
-        for double, further in ((False, 4), (True, 4), (True, 16)):
-            self._check(problems, left)
-            left = problems.gap > self.tolerance
-            if self.hinge:
-                self._newton(problems, left)  # which certifies by itself
-            if self.hinge or not left.any() or not self._small:
-                break
-            self._descend(problems, left, self.exact if double else self.space, self.aim / further)
-        self._keep(problems, Cs)
+        kept = _Kept.empty(problems, self.space.features)
+        # Where float64 is too dear, those that ran out of iterations stay as they are
+        hopeful = (problems.gap <= self.tolerance) | self._small
+        left = torch.ones_like(hopeful)
+        exactly = self.hinge and self._small
+        for double, further in AGAIN[: 1 if not self._small else 2 if exactly else 3]:
+            self._certify(problems, left, kept)
+            left = hopeful & (problems.gap > self.tolerance)
+            if exactly:
+                if double:  # coefficients of rows may have grown where they cancel: from the start
+                    problems.v[:, left] = 0
+                self._newton(problems, left, self.aim / further)
+            else:
+                self._descend(problems, left, self.exact if double else self.space, self.aim / further)
+        self._certify(problems, left, kept)
+        return list(kept.heads(problems, len(Cs), flat=0 if self.hinge else 1))
 
-    def _check(self, problems: _Problems, which: Tensor) -> None:
+    def _certify(self, problems: _Problems, which: Tensor, kept: "_Kept") -> None:
+        """Write weights as they are to be kept, each in the precision it was solved in, and their gaps."""
         for double in (False, True):
             some = which & (problems.exact == double)
             if some.any():
-                space = self.exact if double else self.space
-                found = certified(*self._posed(problems, some, space), self.tolerance)
-                problems.intercept[:, some] = found.intercept.double()
-                problems.gap[some] = found.gap.double()
-
-    def fitted(self, Cs: Sequence[float]) -> Iterator[Fitted]:
-        """Turn columns into weights of the features, side by side, each in the precision it was solved in."""
-        problems = _Problems.joined([self.solved[C] for C in Cs])
-        d = self.space.features
-        coef = torch.empty(*problems.intercept.shape, d, dtype=torch.float64)
-        for double in (False, True):
-            which = problems.exact == double
-            if which.any():
-                space, _, _, v, intercept = self._posed(problems, which, self.exact if double else self.space)
-                weights, shifted = space.coefficients(v, intercept)
-                coef[:, which], problems.intercept[:, which] = weights.double(), shifted.double()
-        flat = 0 if self.hinge else 1
-        each = len(problems.C) // len(Cs)
-        for one, weights in zip(problems.each(each), coef.split(each, 1), strict=True):
-            dtype = torch.float64 if one.exact.any() else self.space.dtype
-            own, shift = (part.squeeze(flat).to(dtype).numpy() for part in (weights, one.intercept))
-            yield Fitted(own, shift, float(one.gap.max()))
+                space, _, _, v, intercept = self._posed(problems, some, self.exact if double else self.space)
+                weights, shifted = (part.double() for part in space.coefficients(v, intercept))
+                loss = self._loss(problems, some, torch.float64)
+                single = torch.full((len(shifted[0]),), space.dtype == torch.float32)
+                found = certified(self.space.X, loss, problems.C[some], weights, shifted, single)
+                kept.coef[:, some], kept.intercept[:, some] = weights, found.intercept
+                problems.gap[some] = found.gap
 
     def _start(self, C: float) -> _Problems:
         """Where the solved C point to: a cubic through the four nearest, or a line on from the last two."""
@@ -284,11 +304,11 @@ class _Path:
             problems.gap[which] = found.gap.double()
             problems.exact[which] = space is not self.space or space.dtype == torch.float64
 
-    def _newton(self, problems: _Problems, which: Tensor) -> None:
+    def _newton(self, problems: _Problems, which: Tensor, aim: float) -> None:
         if which.any() and self._small:
             space, loss, C, v, _ = self._posed(problems, which, self.exact)
             assert isinstance(loss, SquaredHinge)  # noqa: S101 - narrows the type
-            found = newton(space, loss, C, v, self.aim)
+            found = newton(space, loss, C, v, aim)
             problems.v[:, which], problems.gap[which] = found.v, found.gap
             problems.exact |= which
 
@@ -296,13 +316,13 @@ class _Path:
         self, problems: _Problems, which: Tensor, space: Space
     ) -> tuple[Space, Loss, Tensor, Tensor, Tensor]:
         """Some problems as solvers take them, in the space's precision."""
-        loss = self._loss(problems, which, space)
+        loss = self._loss(problems, which, space.dtype)
         numbers = (problems.C[which], problems.v[:, which], problems.intercept[:, which])
         C, v, intercept = (part.to(space.dtype) for part in numbers)
         return space, loss, C, v, intercept
 
-    def _loss(self, problems: _Problems, which: Tensor, space: Space) -> Loss:
-        weights = self.weights.to(space.dtype)
+    def _loss(self, problems: _Problems, which: Tensor, dtype: torch.dtype) -> Loss:
+        weights = self.weights.to(dtype)
         if self.hinge:
             classes = self.columns.repeat(len(problems.C) // len(self.columns))[which]
             return SquaredHinge(self.labels, weights, classes)

@@ -28,6 +28,7 @@ SKETCH_RANK = 192
 class Space(ABC):
     """Columns of weights as (k, P, size) tensors, their scores as (k, P, n)."""
 
+    X: Any  # (n, d), as it was given
     size: int
     dtype: torch.dtype
     features: int  # d

@@ -3,6 +3,7 @@
 import csv
 import math
 
+from features.files import naming
 from pipeline.natural import natural
 from pipeline.page.compared import Compared
 from pipeline.page.section import Cell, Column, Section, Table, decimals, number
@@ -19,7 +20,7 @@ def section(compared: Compared) -> Section | None:
         return None
     methods = [line.method for line in compared.looked_into]
     found: dict[str, dict[str, dict[str, str]]] = {}  # by class, then method
-    with path.open(newline="", encoding="utf-8") as file:
+    with naming(path), path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["method"] in methods:
                 found.setdefault(row["class"], {})[row["method"]] = row

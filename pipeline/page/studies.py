@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import BadInput
+from features.files import naming, read_text
 from pipeline import layer_map
 from pipeline.page.compared import Compared
 from pipeline.page.inline import inline
@@ -40,7 +41,7 @@ def section(compared: Compared) -> Section | None:
         if not record.exists() or not drawn.exists():
             continue
         if study.belongs(compared, record):
-            svg = inline(drawn.read_text("utf-8"), study.command, words=study.words)
+            svg = inline(read_text(drawn), study.command, words=study.words)
             pictures.append(Picture(study.title, study.words, svg))
         else:
             outdated.append(study)
@@ -72,7 +73,7 @@ def _fingerprint(compared: Compared, layer: str) -> str | None:
 
 def _map(compared: Compared, record: Path) -> bool:
     """Whether the map says what the trained heads say now."""
-    with record.open(newline="", encoding="utf-8") as file:
+    with naming(record), record.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     try:
         cells = layer_map.cells_of(compared.project, compared.manifest)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from features.errors import BadInput
-from features.files import remove, save_tensors, written_aside
+from features.files import by_safetensors, remove, save_tensors, written_aside
 from pipeline.ranking import rank
 from pipeline.training.tail import Tuned, arrays
 
@@ -154,7 +154,7 @@ def read(file: Path, facts: Mapping[str, Any]) -> Checkpoint | None:
     if not file.exists():
         return None
     try:
-        with safe_open(file, framework="pt") as opened:
+        with by_safetensors(file), safe_open(file, framework="pt") as opened:
             words = json.loads((opened.metadata() or {})["checkpoint"])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError):
