@@ -76,6 +76,7 @@ class Library:
 
 
 REFERENCE = Library()
+LIBRARY = tuple(REFERENCE.words())  # the names of its words
 
 
 @cache

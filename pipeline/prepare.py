@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from features.errors import BadInput
-from features.files import written_aside
+from features.files import read_bytes, written_aside
 from features.images import ImageArrays, ImageFolder, Unreadable, array_sha256, decode
 from features.immutable import sealed
 from features.manifest import SPLITS, Manifest, Row
@@ -104,7 +104,7 @@ def _look_at_array(source: ImageArrays, found: Found) -> Looked:
 def _look_at_file(source: ImageFolder, found: Found) -> Looked:
     file = source.root / found.path
     try:
-        data = file.read_bytes()
+        data = read_bytes(file)
     except OSError as error:
         return Looked(found, None, checked(file, error), "unreadable")
     try:

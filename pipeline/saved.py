@@ -14,7 +14,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,12 +30,15 @@ from features.forward import forward
 from features.images import ImageFolder, Preprocessing
 from features.manifest import Manifest
 from features.network import Layer, parse_layer
+from features.probe import REFERENCE, Library
 from features.turns import turn
 from features.views import names
 from pipeline.applied import open_head
 from pipeline.datasets import ARRAYS
 from pipeline.lines import BASELINES, ENSEMBLE, TRUST
 from pipeline.project import Project, read_json
+
+OTHER_PILLOW = "trained on images that another Pillow decoded and resized, to other bits"
 
 
 @dataclass(frozen=True)
@@ -181,24 +184,27 @@ class Frozen:
         crop = project.settings.dataset.name not in ARRAYS
         self.preprocessing = Preprocessing(project.image_size, crop, *self.opened.normalisation)
         self.project = project
-        trained_on = _numerics(self, cards)
+        trained_on, library = _made_by(self, cards)
         self.choice = _choice(project, trained_on)
         here = self.choice.numerics.partition("/")[0]
-        self.note = (
-            f"its features were computed with {trained_on}, here it is {here}: probabilities differ a little"
+        differ = (
+            [f"trained on features of {trained_on}, here it is {here}"]
             if trained_on not in ("", here)
-            else ""
+            else []
         )
+        if library != self.preprocessing.library:
+            differ.append(OTHER_PILLOW)
+        self.note = f"it was {' and '.join(differ)}: probabilities differ a little" if differ else ""
         computed = [layer for layer in dict.fromkeys(self.layers) if layer.steps]
         compiled = project.cache_root / "compiled"
         network = (self.choice, computed, self.opened, self.preprocessing, compiled)
         self.engine = create(*network, light=True) if computed else None
 
-    def fingerprint(self, layer: Layer, choice: Choice) -> str:
-        """What a store of this layer would bear with these settings and this engine."""
+    def fingerprint(self, layer: Layer, choice: Choice, library: Library) -> str:
+        """What a store of this layer would bear with these settings, this engine and this Pillow."""
         plan = Extraction(
             Manifest(()), ImageFolder(self.project.dataset_root), [layer], self.views, self.opened,
-            self.preprocessing, choice, self.project.settings.extract.dtype, self.project.cache_root,
+            replace(self.preprocessing, library=library), choice, self.project.settings.extract.dtype, self.project.cache_root,
         )  # fmt: skip  # of no images: only its key is asked for
         each = [plan.blocks[layer.name, view].fingerprint for view in self.views]
         return each[0] if len(each) == 1 else fingerprint({"views": each})
@@ -228,8 +234,10 @@ class Frozen:
         return np.asarray(np.mean(found, axis=0))
 
 
-def _numerics(frozen: Frozen, cards: Sequence[Mapping[str, Any]]) -> str:
-    """The numerics that the heads' features were computed with: `winograd-fp32`; empty without a network.
+def _made_by(frozen: Frozen, cards: Sequence[Mapping[str, Any]]) -> tuple[str, Library]:
+    """The numerics that the heads' features were computed with (`winograd-fp32`), and whose bits images had.
+
+    Numerics are empty without a network.
 
     Raises
     ------
@@ -237,11 +245,14 @@ def _numerics(frozen: Frozen, cards: Sequence[Mapping[str, Any]]) -> str:
         Where the features were others: no numerics of this version give their fingerprints.
     """
     pairs = [(layer, card) for layer, card in zip(frozen.layers, cards, strict=True) if card["layer"]]
-    for numerics in TOLERANCE:
-        engine, _, precision = numerics.partition("-")
-        choice = Choice(engine, "", precision, "")
-        if all(frozen.fingerprint(layer, choice) == card["inputs"]["features"] for layer, card in pairs):
-            return numerics if any(layer.steps for layer, _ in pairs) else ""
+    recorded = [Library(**card["library"]) for _, card in pairs if "library" in card]
+    for library in dict.fromkeys([frozen.preprocessing.library, *recorded, REFERENCE]):
+        for numerics in TOLERANCE:
+            engine, _, precision = numerics.partition("-")
+            choice = Choice(engine, "", precision, "")
+            given = (frozen.fingerprint(layer, choice, library) for layer, _ in pairs)
+            if all(one == card["inputs"]["features"] for one, (_, card) in zip(given, pairs, strict=True)):
+                return (numerics if any(layer.steps for layer, _ in pairs) else ""), library
     heads = " ".join(dict.fromkeys(f"--head {card['head']}" for card in cards))
     raise BadInput(
         f"{frozen.name} was trained on other features than these settings give (weights, image size, "

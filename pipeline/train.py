@@ -22,6 +22,7 @@ from features.errors import BadInput
 from features.files import naming, remove, written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
+from features.probe import LIBRARY
 from features.store import FeatureStore
 from features.weights import UNTRAINED
 from pipeline import seeds
@@ -102,6 +103,7 @@ def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manife
         "layer": layer.name if layer else None,
         "weights": store.attributes["weights"] if store else "none",
         "views": store.features.shape[1] if store and store.features.ndim == 3 else 1,
+        "library": {key: store.attributes["preprocessing"][key] for key in LIBRARY} if store else {},
         "inputs": depends,
         "fitted_on": [split for split in ("train", "validation") if split not in unseen],
         "chosen": {"normalisation": tuned.chosen.normalisation, **tuned.chosen.point},

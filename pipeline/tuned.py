@@ -24,12 +24,13 @@ from features.forward import BLOCK_IMAGES
 from features.images import Preprocessing
 from features.immutable import Damaged, unseal
 from features.network import Layer, parse_layer
+from features.probe import REFERENCE, Library
 from features.turns import starts_threads, turn
 from features.weights import RGB
 from pipeline.calibration import calibrated
 from pipeline.datasets import ARRAYS
 from pipeline.project import Project
-from pipeline.saved import Scored, cards_of, identity_of
+from pipeline.saved import OTHER_PILLOW, Scored, cards_of, identity_of
 from pipeline.training.prefix import Pixels
 from pipeline.training.tail import Tuned
 from pipeline.training.trainer import scores
@@ -53,7 +54,6 @@ class FineTuned:
                 f"{name} was trained on images of {was} pixels, extract.image_size now gives "
                 f"{size[0]} × {size[1]}; set it back, or fine-tune again"
             )
-        self.note = ""
         self.members: tuple[str, ...] = (name,)
         self.layer_names: tuple[str, ...] = (card["top"],)
         self.name, self.weights, self.temperature = name, card["weights"], card["temperature"]
@@ -69,6 +69,12 @@ class FineTuned:
         starts_threads("torch")
         mean, std = (_rgb(tensors[key]) for key in ("mean", "std"))
         self.preprocessing = Preprocessing(size, settings.dataset.name not in ARRAYS, mean, std)
+        library = Library(**{key: card["inputs"].get(key, word) for key, word in REFERENCE.words().items()})
+        self.note = (
+            ""
+            if library == self.preprocessing.library
+            else f"it was {OTHER_PILLOW}: probabilities differ a little"
+        )
         model = rebuilt(top, card["cut"], tensors, len(self.classes), top.width(size))
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
 

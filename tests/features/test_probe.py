@@ -11,7 +11,9 @@ from features import probe
 from features.network import parse_layer
 from pipeline.checks import machine
 from pipeline.extraction import extract, extraction
+from pipeline.predict import Predictor
 from pipeline.project import Project
+from pipeline.train import train
 from pipeline.verify import verify
 
 
@@ -63,3 +65,16 @@ def test_activations_of_other_bits_are_kept_apart(
     # Extraction that has something to do says so
     extract(prepared, [parse_layer("pool4:avg", "vgg11")])
     assert "resizes images to other bits than the reference" in capsys.readouterr().out
+
+
+def test_a_head_of_elsewhere_answers_and_says_so(prepared: Project, request: pytest.FixtureRequest) -> None:
+    layer = parse_layer("pool5", "vgg11")
+    extract(prepared, [layer, parse_layer("fc7", "vgg11"), parse_layer("pixels", "vgg11")])
+    train(prepared, "logreg")
+    paths = sorted(prepared.dataset_root.glob("*/0*.png"))
+    here = Predictor(prepared, "pool5.logreg")
+    assert here.method.note == ""
+    request.getfixturevalue("other_resize")
+    elsewhere = Predictor(prepared, "pool5.logreg")
+    assert "another Pillow decoded and resized" in elsewhere.method.note
+    np.testing.assert_allclose(elsewhere.predict_proba(paths), here.predict_proba(paths), atol=0.05)
