@@ -84,7 +84,7 @@ def certified(X: Any, loss: Loss, C: Tensor, coef: Tensor, intercept: Tensor, si
     excess = excess + length.square() / 2
     least = weight / 2 + C * given - excess
     gap = torch.where(least > 0, excess / least, torch.inf)
-    return Certified(intercept, gap.nan_to_num(torch.inf))
+    return Certified(intercept, gap.nan_to_num(torch.inf, torch.inf))
 
 
 def _scores(X: Any, coef: Tensor) -> tuple[Tensor, Tensor]:

@@ -142,6 +142,11 @@ class _Problems:
         tensors = ([getattr(one, field.name) for one in some] for field in fields(cls))
         return cls(*(torch.cat(same, min(same[0].ndim - 1, 1)) for same in tensors))
 
+    def restart(self) -> None:
+        """Put what float32 has lost back to the start, so that it is nobody's neighbour."""
+        lost = ~(self.v.isfinite().all(2).all(0) & self.intercept.isfinite().all(0) & self.gap.isfinite())
+        self.v[:, lost], self.intercept[:, lost], self.gap[lost] = 0, 0, math.inf
+
     def each(self, size: int) -> "list[_Problems]":
         """Apart again, `size` problems each."""
         tensors = (getattr(self, field.name) for field in fields(self))
@@ -250,6 +255,7 @@ class _Path:
         for double, further in AGAIN[: 1 if not self._small else 2 if exactly else 3]:
             self._certify(problems, left, kept)
             left = hopeful & (problems.gap > self.tolerance)
+            problems.restart()
             if exactly:
                 if double:  # coefficients of rows may have grown where they cancel: from the start
                     problems.v[:, left] = 0
@@ -294,6 +300,7 @@ class _Path:
         return self.solved[max(before)] if before else self._start(C)
 
     def _keep(self, problems: _Problems, Cs: Sequence[float]) -> None:
+        problems.restart()
         for C, one in zip(Cs, problems.each(len(problems.C) // len(Cs)), strict=True):
             self.solved[C] = one
 
