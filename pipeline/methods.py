@@ -69,7 +69,7 @@ def trained_card(project: Project, head: str, layer: Layer | None, manifest: Man
     card = read_json(folder / "card.json")
     if card["inputs"] != inputs(project, head, layer, manifest):
         raise BadInput(
-            f"{name} was trained with other settings or features; "
+            f"{name} was trained with other settings or features, or by an older version; "
             f"run `python cli.py train --head {head}` first"
         )
     return card
@@ -123,7 +123,7 @@ def _baselines(project: Project, manifest: Manifest) -> list[Method]:
         card = finetune.read_card(project, mode)
         if card["inputs"] != finetune.inputs(project, manifest, mode):
             raise BadInput(
-                f"finetune.{mode} was trained with other settings or images; "
+                f"finetune.{mode} was trained with other settings or images, or by an older version; "
                 f"run `python cli.py finetune --mode {mode}` first"
             )
         folder, wanted = project.finetune_folder(mode), project.settings.compare.seeds

@@ -1,6 +1,7 @@
 """The layer map against the tables that it is read from."""
 
 import csv
+import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -92,3 +93,9 @@ def test_refuses_heads_that_are_not_trained_on_this(trained: Project) -> None:
         layer_map(Project.open(trained.root, OVERRIDES[:2] + OVERRIDES[3:]))
     with pytest.raises(BadInput, match="names none that uses a layer"):
         layer_map(Project.open(trained.root, [*OVERRIDES, "heads.logreg=null", "heads.knn=null"]))
+    path = trained.head_folder("logreg") / "pool1-avg.logreg" / "card.json"
+    card = json.loads(path.read_text("utf-8"))
+    card["inputs"]["revision"] -= 1  # what an older version trained and calibrated
+    path.write_text(json.dumps(card), "utf-8")
+    with pytest.raises(BadInput, match=r"older version; run `python cli\.py train --head logreg`"):
+        layer_map(trained)

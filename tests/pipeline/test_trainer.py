@@ -288,6 +288,19 @@ def test_augmentation_flips_and_crops_each_image_by_itself(task: Callable[..., T
     assert not any(torch.equal(new, old) for new, old in zip(cropped, batch, strict=True))
 
 
+@pytest.mark.parametrize("score", ["macro-f1", "log-loss"])
+def test_an_epoch_is_scored_as_a_head_is(task: Callable[..., Task], score: str) -> None:
+    one = task("freeze:conv4_1", batch_size=4, top="pool5", images=36)
+    rows = one.rows[::3]  # of all classes
+    one = replace(one, rows=rows, validation=rows, score=score)  # learned by heart: all are right
+    kept = train(one, 3).chosen
+    assert kept.validation_top1 == 1
+    # Sure to about 12.5 of 13, not to 1: what 12 images can carry
+    assert 0.01 < kept.validation_log_loss < 0.12
+    expected = -kept.validation_log_loss if score == "log-loss" else 1.0
+    assert kept.validation_score == pytest.approx(expected)
+
+
 def test_why_a_prefix_is_cached_or_not(prepared: Project) -> None:
     manifest = prepared.read_manifest()
     mode = Run(prepared, manifest, "freeze:conv4_1").mode
