@@ -130,9 +130,8 @@ def check_loaded(tags: ImageFileDirectory_v2) -> None:
 def pillow_is_right(layout: Layout) -> bool:
     """Whether Pillow's mode means what the tags say, for a picture that is read at all."""
     bits, photometric = layout.bits[0], layout.photometric
-    if layout.planar:  # its reader of uncompressed planes takes every sample for a byte
-        plain = layout.samples == 3 or layout.extras == (UNASSOCIATED,)
-        return photometric == RGB and plain and (bits == 8 or (bits == 16 and layout.compression != 1))
+    if layout.planar and layout.compression == 1:  # its reader of plain planes takes every sample for a byte
+        return photometric in (RGB, CMYK) and bits == 8 and layout.extras in ((), (UNASSOCIATED,))
     if photometric == PALETTE:
         return bits <= 8 and max(layout.colours, default=0) > 255
     if photometric in (RGB, CMYK):
