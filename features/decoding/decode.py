@@ -94,7 +94,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 def _unloaded(image: Image.Image) -> bytes:
     """The bytes of the file of which nothing but the head was read so far, at its first frame."""
-    if not isinstance(image, ImageFile.ImageFile) or not image.tile or not image.fp or image.tell():
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in (*READ.values(), "MPO"):
+        return b""
+    if not image.tile or not image.fp or image.fp.closed or image.tell():
         return b""
     image.fp.seek(0)
     return image.fp.read()

@@ -79,44 +79,56 @@ def read(data: bytes) -> tuple[Image.Image, list[str]]:
 
 def _unknown(layout: Layout) -> Iterator[str]:
     """Say what about a picture is not known to be read rightly."""
-    bits, samples, photometric = layout.bits[0], layout.samples, layout.photometric
-    if layout.raw or layout.reduced:
-        yield (
-            "a camera's RAW (DNG)"
-            if layout.raw
-            else "its first picture is a reduced one, as in a camera's RAW"
-        )
-    if photometric is None:
-        yield "it does not say what its numbers mean (PhotometricInterpretation)"
-    if photometric not in _CHANNELS:
-        yield _COLOURS.get(photometric or 0, f"PhotometricInterpretation {photometric}")
-    if what := next(
-        (_NUMBERS.get(each, f"SampleFormat {each}") for each in layout.formats if each not in (1, 4)), ""
-    ):
-        yield f"{what} of {bits} bits"
-    if layout.compression not in _BYTEWISE | _FAX | {JPEG}:
-        yield _COMPRESSIONS.get(layout.compression, f"compression {layout.compression}")
-    if samples > 4 or samples < 1:
-        yield f"{_COUNTED[samples] if samples < len(_COUNTED) else samples} bands"
-    if samples - _CHANNELS[photometric or 0] not in (0, 1) or (photometric == PALETTE and samples > 1):
-        yield f"{_COUNTED[samples]} bands of which it does not say that they are colours"
-    if samples == 2 and not layout.extras:
-        yield "a second band of which it does not say what it is"
+    if layout.raw:
+        yield "a camera's RAW (DNG)"
+    if layout.reduced:
+        yield "its first picture is a reduced one, as in a camera's RAW"
+    yield from _unknown_numbers(layout)
+    yield from _unknown_compression(layout)
+    yield from _unknown_colours(layout)
+
+
+def _unknown_numbers(layout: Layout) -> Iterator[str]:
+    bits = layout.bits[0]
+    for each in layout.formats:
+        if each not in (1, 4):  # unsigned, or not said
+            yield f"{_NUMBERS.get(each, f'SampleFormat {each}')} of {bits} bits"
     if len(set(layout.bits)) > 1:
         yield f"samples of {', '.join(map(str, layout.bits))} bits"
-    if bits > 16 or (bits not in (1, 2, 4, 8, 16) and photometric == PALETTE):
+    if bits > 16 or (bits not in (1, 2, 4, 8, 16) and layout.photometric == PALETTE):
         yield f"numbers of {bits} bits, whose range is not said"
     if layout.fill_order != 1 and bits != 1:
         yield f"FillOrder {layout.fill_order}"
+
+
+def _unknown_compression(layout: Layout) -> Iterator[str]:
+    bits, samples = layout.bits[0], layout.samples
+    if layout.compression not in _BYTEWISE | _FAX | {JPEG}:
+        yield _COMPRESSIONS.get(layout.compression, f"compression {layout.compression}")
     if layout.predictor != 1 and (layout.predictor != 2 or bits not in (8, 16)):
         yield f"predictor {layout.predictor} of {bits} bits"
-    if photometric == YCBCR and layout.compression != JPEG:
-        yield "YCbCr colours without JPEG compression"
     if layout.compression == JPEG and (bits != 8 or layout.planar or samples not in (1, 3)):
         yield f"JPEG compression of {samples} samples of {bits} bits"
     if layout.compression in _FAX and (bits, samples) != (1, 1):
-        yield f"fax compression of {bits} bits"
-    if photometric == CMYK and layout.tags.get(332, 1) != 1:
+        yield f"fax compression of {samples} samples of {bits} bits"
+
+
+def _unknown_colours(layout: Layout) -> Iterator[str]:
+    samples, photometric = layout.samples, layout.photometric
+    if photometric is None:
+        yield "it does not say what its numbers mean (PhotometricInterpretation)"
+    elif photometric not in _CHANNELS:
+        yield _COLOURS.get(photometric, f"PhotometricInterpretation {photometric}")
+    counted = _COUNTED[samples] if samples < len(_COUNTED) else str(samples)
+    if not 0 < samples < 5:
+        yield f"{counted} bands"
+    if samples - _CHANNELS.get(photometric or 0, 0) not in (0, 1) or (photometric == PALETTE and samples > 1):
+        yield f"{counted} bands of which it does not say that they are colours"
+    if samples == 2 and not layout.extras:
+        yield "a second band of which it does not say what it is"
+    if photometric == YCBCR and layout.compression != JPEG:
+        yield "YCbCr colours without JPEG compression"
+    if photometric == CMYK and layout.tags.get(332, 1) != 1:  # InkSet
         yield "inks other than CMYK"
 
 
@@ -130,9 +142,8 @@ def check_loaded(tags: ImageFileDirectory_v2) -> None:
 def pillow_is_right(layout: Layout) -> bool:
     """Whether Pillow's mode means what the tags say, for a picture that is read at all."""
     bits, photometric = layout.bits[0], layout.photometric
-    if layout.planar:  # its reader of uncompressed planes takes every sample for a byte
-        plain = layout.samples == 3 or layout.extras == (UNASSOCIATED,)
-        return photometric == RGB and plain and (bits == 8 or (bits == 16 and layout.compression != 1))
+    if layout.planar and layout.compression == 1:  # its reader of plain planes takes every sample for a byte
+        return photometric in (RGB, CMYK) and bits == 8 and layout.extras in ((), (UNASSOCIATED,))
     if photometric == PALETTE:
         return bits <= 8 and max(layout.colours, default=0) > 255
     if photometric in (RGB, CMYK):

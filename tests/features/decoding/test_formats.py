@@ -154,6 +154,11 @@ def test_images_of_any_mode(mode: str) -> None:
     np.testing.assert_allclose(np.asarray(upright_rgb(image)), want, atol=2)
 
 
+def test_what_pillow_alone_opens_is_used_as_it_is() -> None:
+    opened = Image.open(io.BytesIO(encoded(slope(), "TGA")))
+    np.testing.assert_array_equal(np.asarray(upright_rgb(opened)), np.asarray(slope()))
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_numbers_without_a_range_are_refused(mode: str) -> None:
     with pytest.raises(Unreadable, match="no defined brightness range"):
