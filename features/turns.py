@@ -16,7 +16,7 @@ https://gcc.gnu.org/bugzilla/show_bug.cgi?id=58378 (libgomp hangs in a forked pr
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from features.errors import BadInput
@@ -40,9 +40,9 @@ def side_by_side(work: Callable[[], None], threads: int) -> None:
     if threads not in _pools:
         _pools[threads] = ThreadPoolExecutor(threads, "forward")
     futures = [_pools[threads].submit(work) for _ in range(threads)]
-    wait(futures)
-    for future in futures:
-        future.result()
+    failed = [error for future in futures if (error := future.exception())]
+    if failed:
+        raise failed[0]
 
 
 def starts_threads(library: str) -> None:
