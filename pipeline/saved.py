@@ -141,6 +141,12 @@ def _members(project: Project) -> list[str]:
     return list(members)
 
 
+def note_of(*differences: str) -> str:
+    """What a user should know of a method that was trained in other ways than are at hand here."""
+    there = [one for one in differences if one]
+    return f"it was {' and '.join(there)}: probabilities differ a little" if there else ""
+
+
 def cards_of(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     """The methods' cards; BadInput where one is gone."""
     try:
@@ -187,14 +193,11 @@ class Frozen:
         trained_on, library = _made_by(self, cards)
         self.choice = _choice(project, trained_on)
         here = self.choice.numerics.partition("/")[0]
-        differ = (
-            [f"trained on features of {trained_on}, here it is {here}"]
-            if trained_on not in ("", here)
-            else []
+        engine = f"trained on features of {trained_on}, here it is {here}"
+        self.note = note_of(
+            engine if trained_on not in ("", here) else "",
+            OTHER_PILLOW if library != self.preprocessing.library else "",
         )
-        if library != self.preprocessing.library:
-            differ.append(OTHER_PILLOW)
-        self.note = f"it was {' and '.join(differ)}: probabilities differ a little" if differ else ""
         computed = [layer for layer in dict.fromkeys(self.layers) if layer.steps]
         compiled = project.cache_root / "compiled"
         network = (self.choice, computed, self.opened, self.preprocessing, compiled)
@@ -204,7 +207,7 @@ class Frozen:
         """What a store of this layer would bear with these settings, this engine and this Pillow."""
         plan = Extraction(
             Manifest(()), ImageFolder(self.project.dataset_root), [layer], self.views, self.opened,
-            replace(self.preprocessing, library=library), choice, self.project.settings.extract.dtype, self.project.cache_root,
+            replace(self.preprocessing, library=library), choice, self.dtype, self.project.cache_root,
         )  # fmt: skip  # of no images: only its key is asked for
         each = [plan.blocks[layer.name, view].fingerprint for view in self.views]
         return each[0] if len(each) == 1 else fingerprint({"views": each})

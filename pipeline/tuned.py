@@ -30,7 +30,7 @@ from features.weights import RGB
 from pipeline.calibration import calibrated
 from pipeline.datasets import ARRAYS
 from pipeline.project import Project
-from pipeline.saved import OTHER_PILLOW, Scored, cards_of, identity_of
+from pipeline.saved import OTHER_PILLOW, Scored, cards_of, identity_of, note_of
 from pipeline.training.prefix import Pixels
 from pipeline.training.tail import Tuned
 from pipeline.training.trainer import scores
@@ -70,11 +70,7 @@ class FineTuned:
         mean, std = (_rgb(tensors[key]) for key in ("mean", "std"))
         self.preprocessing = Preprocessing(size, settings.dataset.name not in ARRAYS, mean, std)
         library = Library(**{key: card["inputs"].get(key, word) for key, word in REFERENCE.words().items()})
-        self.note = (
-            ""
-            if library == self.preprocessing.library
-            else f"it was {OTHER_PILLOW}: probabilities differ a little"
-        )
+        self.note = note_of(OTHER_PILLOW if library != self.preprocessing.library else "")
         model = rebuilt(top, card["cut"], tensors, len(self.classes), top.width(size))
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
 
