@@ -194,6 +194,8 @@ def opened(item: Any) -> Image.Image:
 
 
 def _file(item: str | os.PathLike[str]) -> bytes:
+    if not os.fspath(item):
+        raise Unreadable("an empty path")
     path = Path(os.fsdecode(item))
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
