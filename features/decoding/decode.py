@@ -17,6 +17,9 @@ from features.decoding.formats import FORMATS, HEAD, IMAGE_KINDS, READ, installe
 from features.decoding.limits import MAX_PIXELS, Unreadable, check_size
 from features.decoding.rgb import upright
 
+# They warn of odd metadata, and pixels are what counts. Once: threads decode, and share the filters
+warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
+
 Read = tuple[Image.Image, list[str]]  # as loaded, still to be turned, and what should be said of it
 
 _READERS: dict[str, Callable[[bytes], Read]] = {
@@ -64,10 +67,8 @@ def decode(data: bytes, at_least: int = 0) -> Decoded:
         raise Unreadable("the file is empty")
     found = kind(data[:HEAD])
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; pixels are what counts
-            loaded, notes = _reader(found, at_least)(data)
-            image, more = upright(loaded)
+        loaded, notes = _reader(found, at_least)(data)
+        image, more = upright(loaded)
     except Unreadable:
         raise
     except Exception as error:
