@@ -98,6 +98,7 @@ class Bench:
             Task(
                 words=cut, start=lambda: self.model(cut).to(memory_format=torch.channels_last), feed=feed,
                 rows=rows, validation=rows[:0], labels=self.manifest.labels, epochs=epochs,
+                score="top1",
                 recipe=Recipe(RATE, 0.0), settings=settings.model_copy(update={"batch_size": BATCH}),
                 pretrained=frozenset(), device=torch.device("cpu"),
                 file=self.folder / f"{cut}.safetensors", facts={},

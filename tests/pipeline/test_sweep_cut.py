@@ -37,7 +37,9 @@ def test_sweeps_seeds_and_trains_nothing_twice(prepared: Project, capsys: pytest
 
 def cut(mode: str, validation: tuple[float, ...], trainable: int) -> Cut:
     runs, seconds = ("",) * len(validation), (1.0,) * len(validation)
-    return Cut(mode, runs, "imagenet", trainable, validation, validation, seconds, 2.0, cached=True)
+    return Cut(
+        mode, runs, "imagenet", trainable, validation, validation, validation, seconds, 2.0, cached=True
+    )
 
 
 def test_validation_chooses_and_what_is_close_is_said() -> None:
