@@ -5,6 +5,7 @@ image = decode(path.read_bytes()).image  # RGB, upright
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -87,6 +88,8 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         Beyond the size limits, and for what has no defined brightness range.
     """
     if data := _unloaded(image):
+        with suppress(Exception):
+            image.load()  # which closes its file, as it always has
         return decode(data).image
     if isinstance(image, TiffImageFile):
         tiff.check_loaded(image.tag_v2)
