@@ -196,7 +196,7 @@ class Tuning(Model):
     normalisation: Annotated[
         tuple[Literal["none", "l2", "standard"], ...], Field(min_length=1), AfterValidator(_distinct)
     ]
-    score: Literal["top1", "macro-f1", "log-loss"]
+    score: Literal["top1", "macro-f1", "log-loss"] = "top1"  # files from before there was a choice have none
     protocol: Literal["validation", "cross-validation", "nested"]
     folds: Annotated[int, Field(ge=2)]
     repeats: Annotated[int, Field(ge=1)]
