@@ -158,7 +158,7 @@ def _images(project: Project, folder: Path | None) -> list[Image.Image]:
     found = []
     for path in listed([str(folder)]):
         try:
-            found.append(opened(path))
+            found.append(opened(path).image)
         except (Unreadable, OSError):
             continue  # `predict` says why; here what can be read is enough
         if len(found) == CHECKED:

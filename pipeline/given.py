@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from features.errors import BadInput
-from features.images import Unreadable, array_sha256, decode, upright_rgb
+from features.images import Decoded, Unreadable, array_sha256, decode, upright_rgb
 from features.manifest import Manifest, Row
 from pipeline.datasets.walk import Passed, irregular
 
@@ -126,13 +126,14 @@ class Given:
 
     Attributes
     ----------
-    problems : dict of int to str
-        Why an image cannot be used, by its number.
+    problems, notes : dicts of int to str
+        By an image's number: why it cannot be used, what should be known although it can.
     """
 
     items: Sequence[Any]
     crop: bool
     problems: dict[int, str] = field(init=False, default_factory=dict)
+    notes: dict[int, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         read = [_read(item) if hasattr(item, "read") else item for item in self.items]
@@ -149,11 +150,14 @@ class Given:
         """Return an image, upright RGB, or a blank one (see `features.images.ImageSource`)."""
         number = int(path)
         try:
-            return opened(self.items[number])
+            found = opened(self.items[number])
         except Exception as error:  # noqa: BLE001 - whatever Pillow or the system says of one image
             words = (error.strerror if isinstance(error, OSError) else None) or str(error)
             self.problems[number] = words or type(error).__name__
             return BLANK
+        if found.note:
+            self.notes[number] = found.note
+        return found.image
 
 
 def _read(file: Any) -> Any:
@@ -167,7 +171,7 @@ def _read(file: Any) -> Any:
     return data if isinstance(data, bytes) else Unreadable(f"its read() gives no bytes but {_kind(data)}")
 
 
-def opened(item: Any) -> Image.Image:
+def opened(item: Any) -> Decoded:
     """Open what a user gives for an image, upright RGB.
 
     Raises
@@ -183,13 +187,13 @@ def opened(item: Any) -> Image.Image:
     if isinstance(item, Image.Image):
         with _loading:
             item.load()
-        return upright_rgb(item)
+        return Decoded(upright_rgb(item))
     if isinstance(item, bytes | bytearray | memoryview):
-        return decode(bytes(item)).image
+        return decode(bytes(item))
     if isinstance(item, str | os.PathLike):
-        return decode(_file(item)).image
+        return decode(_file(item))
     if hasattr(item, "__array__"):
-        return _from_array(_array(item))
+        return Decoded(_from_array(_array(item)))
     raise Unreadable(f"{_kind(item)} is no image: a path, bytes, a Pillow image or an array is one")
 
 

@@ -9,7 +9,7 @@ prediction with a reason in place of a label, as is one below `threshold`: none 
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -47,6 +47,8 @@ class Prediction:
         Why there is no label, or empty.
     neighbours : tuple of Neighbour
         The nearest train images, where they were asked for.
+    note : str
+        What should be known of its file although it is used (`the first of 3 frames is used`), or empty.
     """
 
     image: str
@@ -55,6 +57,7 @@ class Prediction:
     label: str | None
     problem: str = ""
     neighbours: "tuple[Neighbour, ...]" = ()
+    note: str = ""
 
     @property
     def probability(self) -> float | None:
@@ -184,7 +187,8 @@ class Predictor:
             near = self.neighbours(scored) if self.neighbours else [()] * len(scored.proba)
             for proba, neighbours in zip(scored.proba, near, strict=True):
                 name = _name(images[number], start + number)
-                yield self._prediction(name, proba, given.problems.get(number, ""), neighbours)
+                one = self._prediction(name, proba, given.problems.get(number, ""), neighbours)
+                yield replace(one, note=given.notes.get(number, ""))
                 number += 1
 
     def _prediction(

@@ -121,6 +121,7 @@ def _columns(top: int, neighbours: int) -> list[str]:
             for rank in range(1, neighbours + 1)
             for name in (f"neighbour_{rank}", f"neighbour_{rank}_label", f"neighbour_{rank}_similarity")
         ),
+        "note",
     ]  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def _write_csv(predictions: Iterable[Prediction], top: int, neighbours: int) -> 
             row += [cell for name, p in one.top(top) for cell in (name, _number(p))]
             row += [""] * (4 + 2 * top - len(row))
         row += [cell for n in one.neighbours for cell in (n.path, n.label, _number(n.similarity))]
-        row += [""] * (len(columns) - len(row))
+        row += [""] * (len(columns) - len(row) - 1) + [one.note]
         (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
         sys.stdout.flush()
 
@@ -157,6 +158,7 @@ def _write_json(predictions: Iterable[Prediction], top: int, neighbours: int) ->
             content["top"] = [{"label": name, "probability": p} for name, p in one.top(top)]
         if neighbours:
             content["neighbours"] = [vars(neighbour) for neighbour in one.neighbours]
+        content["note"] = one.note or None
         print(json.dumps(content, ensure_ascii=False), flush=True)
 
 
@@ -171,7 +173,8 @@ def _write_table(predictions: Iterable[Prediction], top: int, neighbours: int) -
     headings += ["then"] if top > 1 else []
     headings += ["nearest train images"] if neighbours else []
     rows = list(predictions)
-    headings += ["problem"] if any(one.problem for one in rows) else []
+    said = [name for name in ("problem", "note") if any(getattr(one, name) for one in rows)]
+    headings += said
     for heading in headings:
         shown.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
     console = plain_console()
@@ -181,8 +184,7 @@ def _write_table(predictions: Iterable[Prediction], top: int, neighbours: int) -
             cells.append(", ".join(f"{name} {p:.3f}" for name, p in one.top(top)[1:]))
         if neighbours:
             cells.append("\n".join(f"{n.similarity:.3f} {n.label} {n.path}" for n in one.neighbours))
-        if "problem" in headings:
-            cells.append(one.problem)
+        cells += [getattr(one, name) for name in said]
         shown.add_row(*map(_visible, cells))
     console.print(shown)
 

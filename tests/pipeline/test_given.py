@@ -20,6 +20,7 @@ from PIL import Image
 from features.errors import BadInput
 from pipeline.given import BLANK, Given, arriving, opened, taken
 from pipeline.predict import Prediction, Predictor
+from pipeline.predict_results import predict
 from pipeline.project import Project
 from tests.pipeline.test_predict import images_of
 
@@ -119,7 +120,9 @@ def test_grey_and_transparent_arrays_are_what_their_files_would_be(tmp_path: Pat
     for shape in ((9, 12), (9, 12, 1), (9, 12, 4)):
         array = rng.integers(0, 256, shape, dtype=np.uint8)
         Image.fromarray(array if array.shape[2:] != (1,) else array[:, :, 0]).save(tmp_path / "x.png")
-        np.testing.assert_array_equal(np.asarray(opened(array)), np.asarray(opened(tmp_path / "x.png")))
+        np.testing.assert_array_equal(
+            np.asarray(opened(array).image), np.asarray(opened(tmp_path / "x.png").image)
+        )
 
 
 def closed(path: Path) -> Image.Image:
@@ -252,3 +255,16 @@ def test_taken_tells_one_from_many() -> None:
     assert taken(np.zeros((3, 8, 8)))[0]  # one that is refused, and never three grey ones
     assert not taken(np.zeros((1, 8, 8, 3)))[0]
     assert pickle.loads(pickle.dumps(taken("a.png"))) == (True, ["a.png"])
+
+
+def test_what_should_be_known_of_an_image_stands_in_its_row(
+    predictor: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "one.png")
+    names = [str(tmp_path / "two.gif"), str(tmp_path / "one.png")]
+    options = {"method": predictor.method.name, "top": 1, "threshold": 0.0, "neighbours": 0}
+    for form in ("csv", "json", "table"):
+        predict(predictor.project, names, form=form, **options)
+        assert capsys.readouterr().out.count("the first of 2 frames is used") == 1
