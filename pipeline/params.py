@@ -4,15 +4,17 @@
 
 Every key must be there, no other may be, and no value is silently converted:
 `1e-3` is a number and `"1e-3"` is not, `no` is text (YAML 1.2, as DVC reads it).
+An override of a key that takes text is that text (see `pipeline.overrides`).
 """
 
 import difflib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 from pydantic import (
@@ -34,9 +36,13 @@ from features.files import read_text
 from features.network import MINIMUM_SIZE, NETWORKS, parse_layer
 from features.views import names
 from pipeline.datasets import AUTO_SIZE
+from pipeline.overrides import value_of
 from pipeline.training.modes import parse_mode
 
 MAXIMUM_SIZE = 2048  # pixels: one image's first activation then takes 1 GB
+GRID = "should be a list of numbers, or {low, high, count}, or text such as 45 from 1e-6 to 1e5"
+NUMBER = r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+SPREAD = re.compile(rf"\s*(?P<count>\d+)\s+from\s+(?P<low>{NUMBER})\s+to\s+(?P<high>{NUMBER})\s*", re.ASCII)
 
 
 class Model(BaseModel):
@@ -51,13 +57,15 @@ def _device(value: str) -> str:
     return value
 
 
-def _root(value: str) -> str:
-    if value.startswith("~"):
+def _path(value: str) -> str:
+    if value == "~" or value.startswith("~/"):
         raise ValueError(
             f"~ is not expanded, here or by DVC; write the whole path: {Path(value).expanduser()}"
         )
     if not value.strip():
-        raise ValueError("should name a folder")
+        raise ValueError("should name a folder or file")
+    if "\0" in value:
+        raise ValueError("should name a folder or file, and no name has a NUL in it")
     return value
 
 
@@ -98,17 +106,25 @@ def _image_size(value: Any, validate: Any) -> Any:
 
 
 def _spread(value: Any) -> Any:
-    """Write {low, high, count} out: so many values, evenly on a logarithmic scale."""
+    """Write `45 from 1e-6 to 1e5`, or {low, high, count}, out: evenly on a logarithmic scale."""
+    if isinstance(value, str):
+        value = _in_numbers(value)
     if not isinstance(value, dict):
         return tuple(value) if isinstance(value, list) else value
     if set(value) != {"low", "high", "count"}:
-        raise ValueError("should be a list of numbers, or {low, high, count}")
+        raise ValueError(GRID)
     low, high, count = value["low"], value["high"], value["count"]
     if any(type(end) not in (int, float) for end in (low, high)) or not 0 < low < high < math.inf:
         raise ValueError("low and high should be numbers with 0 < low < high")
     if type(count) is not int or count < 2:
         raise ValueError("count should be an integer, 2 or more")
     return tuple(float(f"{number:.6g}") for number in np.geomspace(low, high, count))
+
+
+def _in_numbers(text: str) -> dict[str, float]:
+    if not (match := SPREAD.fullmatch(text)):
+        raise ValueError(GRID)
+    return {"low": float(match["low"]), "high": float(match["high"]), "count": int(match["count"])}
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -132,7 +148,7 @@ class Dataset(Model):
     """Which images, and how they are split."""
 
     name: Literal[tuple(AUTO_SIZE)]  # type: ignore[valid-type]
-    root: Annotated[str, AfterValidator(_root)]
+    root: Annotated[str, AfterValidator(_path)]
     csv: Annotated[str, AfterValidator(_below_root)]
     download: bool
     seed: Seed
@@ -161,7 +177,7 @@ class WeightsSettings(Model):
         Field(min_length=1),
         AfterValidator(_distinct),
     ]
-    file: str | None
+    file: Annotated[str, AfterValidator(_path)] | None
     sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None
     seed: Seed
 
@@ -187,7 +203,7 @@ class Extract(Model):
 class CacheSettings(Model):
     """Where activations and finished runs are kept."""
 
-    root: str | None
+    root: Annotated[str, AfterValidator(_path)] | None
 
 
 class Tuning(Model):
@@ -359,10 +375,37 @@ def _overridden(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         if not isinstance(section, dict) or last not in section:
             raise BadInput(f"-S {override!r}: there is no parameter {key!r}{_nearest(key, keys(content))}")
         try:
-            section[last] = YAML(typ="safe", pure=True).load(text)
+            section[last] = value_of(text, text_is_meant=takes_text(key))
         except YAMLError as error:
             raise BadInput(f"-S {override!r}: {text!r} is not a YAML value") from error
     return content
+
+
+def takes_text(key: str) -> bool:
+    """Whether a parameter is text, or null, and nothing else."""
+    annotation: Any = Settings
+    for name in key.split("."):
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return False
+        found = {info.alias or field: info.annotation for field, info in annotation.model_fields.items()}
+        annotation = found.get(name)
+        sections = [each for each in get_args(annotation) if isinstance(each, type)]
+        annotation = next((each for each in sections if issubclass(each, BaseModel)), annotation)
+    return all(leaf in (str, type(None)) for leaf in _leaves(annotation))
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """The types of a union, of literals their values' types."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        yield from (type(value) for value in get_args(annotation))
+    elif origin is Annotated:
+        yield from _leaves(get_args(annotation)[0])
+    elif origin in (Union, UnionType):
+        for each in get_args(annotation):
+            yield from _leaves(each)
+    else:
+        yield annotation
 
 
 def keys(content: Mapping[str, Any], above: str = "") -> list[str]:
@@ -385,11 +428,15 @@ def parse(content: Mapping[str, Any], name: str) -> Settings:
     """Validate a mapping as params.yaml's content (see `load`)."""
     try:
         # Through JSON: there, pydantic's strict mode still takes a list for a tuple and 1 for 1.0.
-        return Settings.model_validate_json(json.dumps(content))
+        return Settings.model_validate_json(json.dumps(content, default=_refuse))
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise BadInput(f"{name}: {error}") from error
         raise BadInput(f"{name}: {'; '.join(_sentences(error.errors()))}") from error
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{value} is read as a {type(value).__name__}; put it in quotes to have the text")
 
 
 def _sentences(errors: Sequence[ErrorDetails]) -> list[str]:
