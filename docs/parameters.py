@@ -27,7 +27,7 @@ KINDS = {
     "null": "null",
 }
 WIDER = {  # what validators that run first also take, which a schema cannot show
-    "_spread": "or {low, high, count}: so many, evenly on a logarithmic scale",
+    "_spread": "or text such as `45 from 1e-6 to 1e5`: so many, evenly on a logarithmic scale",
     "_as_list": "or one of these alone",
 }
 INTRODUCTION = """\

@@ -1,10 +1,13 @@
 """params.yaml: what is refused, and how it is said."""
 
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from features.errors import BadInput
+from pipeline.overrides import written
 from pipeline.params import load
 from tests.conftest import REPOSITORY
 
@@ -65,9 +68,44 @@ def test_wrong_values_are_named_with_what_is_allowed(override: str, said: str) -
     assert said in str(refused.value)
 
 
-def test_grid_may_be_written_as_a_range() -> None:
-    C = load(PARAMS, ["heads.logreg.C={low: 0.01, high: 100, count: 5}"]).heads.logreg.C  # type: ignore[union-attr]
-    assert C == (0.01, 0.1, 1.0, 10.0, 100.0)
+def test_grid_may_be_written_as_text() -> None:
+    for text in ("5 from 0.01 to 100", "'5 from 1e-2 to 1.0e2'", "{low: 0.01, high: 100, count: 5}"):
+        assert load(PARAMS, [f"heads.logreg.C={text}"]).heads.logreg.C == (0.01, 0.1, 1.0, 10.0, 100.0)  # type: ignore[union-attr]
+    published = np.logspace(-6, 5, 45)  # Kornblith et al.'s
+    np.testing.assert_allclose(load(PARAMS).heads.logreg.C, published, rtol=1e-5)  # type: ignore[union-attr]
+
+
+# As a shell hands it over: text stays text, whatever YAML would read in it
+TEXT = [
+    "/photos #2", "/photos: old", "@photos", "*photos", "&a", "!tag", "%b", "`c`", "- x", "a: b", "{x}",
+    "[photos", "photos]", r"C:\x", "1e-3", "0x10", "no", "2024-01-01", "012", " two", "two ", "a=b", "é ☃",
+    "it's", 'say "a"', "tab\there", "#", "true", "~user", "a,b", "?x", "|", ">",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXT)
+def test_text_is_taken_as_it_is_typed(text: str) -> None:
+    assert load(PARAMS, [f"dataset.root={text}"]).dataset.root == text
+    again = shlex.split(written("dataset.root", text))  # what messages print can be pasted
+    assert len(again) == 1
+    assert load(PARAMS, again).dataset.root == text
+
+
+def test_values_that_are_no_text_are_values() -> None:
+    settings = load(
+        PARAMS,
+        ["weights.file=null", "dataset.root='quoted # text'", "tuning.memory_gb=1e-1", "extract.pixels=false",
+         "extract.layers=[fc7, 'pool5:avg']", "dataset.at_most=[1, 2, 3]", "heads.mlp=null"],
+    )  # fmt: skip
+    assert settings.weights.file is None
+    assert settings.dataset.root == "quoted # text"
+    assert settings.tuning.memory_gb == 0.1
+    assert not settings.extract.pixels
+    assert settings.extract.layers == ("fc7", "pool5:avg")
+    assert settings.dataset.at_most == (1, 2, 3)
+    assert settings.heads.mlp is None
+    with pytest.raises(BadInput, match="is not a YAML value"):
+        load(PARAMS, ["tuning.folds=5 # many"])  # nothing of what was typed is passed over
 
 
 def test_former_name_of_the_cpu_engine_still_works() -> None:
