@@ -13,7 +13,7 @@ from io import BytesIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from features.decoding import heif, jp2, jpeg, png, tiff
+from features.decoding import gif, heif, holes, jp2, jpeg, png, tiff
 from features.decoding.formats import FORMATS, HEAD, IMAGE_KINDS, READ, installed, kind
 from features.decoding.limits import MAX_PIXELS, Unreadable, check_size
 from features.decoding.rgb import upright
@@ -25,6 +25,7 @@ Read = tuple[Image.Image, list[str]]  # as loaded, still to be turned, and what 
 
 _READERS: dict[str, Callable[[bytes], Read]] = {
     "PNG": png.read,
+    "GIF": gif.read,
     "TIFF": tiff.read,
     "JPEG2000": jp2.read,
     "HEIF": heif.read,
@@ -69,6 +70,7 @@ def decode(data: bytes, at_least: int = 0) -> Decoded:
     found = kind(data[:HEAD])
     try:
         loaded, notes = _reader(found, at_least)(data)
+        notes += holes.of(found, data, loaded)
         image, more = upright(loaded)
     except Unreadable:
         raise

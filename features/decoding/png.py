@@ -64,14 +64,20 @@ def read(data: bytes) -> tuple[Image.Image, list[str]]:
         if len(needed) == len(chunks):
             raise
         image, more = _opened(data[:_SIGNATURE] + b"".join(needed))
-    if _ends_in_zeros(image) and _falls_short(chunks, _expected(data)):
+    if _may_fall_short(image, data) and _falls_short(chunks, _expected(data)):
         raise Unreadable("cannot be decoded (its data end before the picture does)")
     return image, notes + more
 
 
-def _ends_in_zeros(image: Image.Image) -> bool:
-    """Whether the last rows are what Pillow leaves where there are no data."""
-    return not image.crop((0, image.height - 2, *image.size)).tobytes().strip(b"\0")
+def _may_fall_short(image: Image.Image, data: bytes) -> bool:
+    """Whether rows may be missing: Pillow leaves zeros, in the last row unless rows come interlaced.
+
+    Counting their bytes takes time. Of 16 bits, the transparent colour, often black, is white by now.
+    """
+    depth, colour_type, _, _, interlaced = data[24:29]
+    if interlaced or (depth, colour_type) == (16, _RGB):
+        return True
+    return not image.crop((0, image.height - 1, *image.size)).tobytes().strip(b"\0")
 
 
 def _falls_short(chunks: list[Chunk], expected: int) -> bool:

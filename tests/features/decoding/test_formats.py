@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, features
 
 from features.decoding.decode import decode, upright_rgb
@@ -118,6 +119,48 @@ def test_jpeg_2000_of_the_kinds_that_pillow_has_right() -> None:
     )
     with pytest.raises(Unreadable, match="3 channels of 12 bits"):
         decode(wide)
+
+
+@pytest.mark.parametrize("clear", [None, 0])
+def test_a_first_frame_that_does_not_fill_the_picture_lies_on_white(clear: int | None) -> None:
+    part = slope("L").convert("P").resize((20, 10))
+    data = bytearray(encoded(part, "GIF", **({} if clear is None else {"transparency": clear})))
+    frame = data.index(b"," + struct.pack("<4H", 0, 0, 20, 10))
+    data[6:10] = struct.pack("<2H", 48, 32)  # the canvas
+    data[frame + 1 : frame + 5] = struct.pack("<2H", 7, 5)  # where the frame lies
+    decoded = decode(bytes(data))
+    want = np.full((32, 48, 3), 255)
+    want[5:15, 7:27] = np.asarray(decode(encoded(part, "PNG")).image)
+    if clear == 0:
+        want[(want == 0).all(axis=2)] = 255
+    np.testing.assert_array_equal(np.asarray(decoded.image), want)
+    assert decoded.note == "its first frame does not fill the picture: the rest is white"
+
+
+@pytest.mark.parametrize("form", ["WEBP", "AVIF", "HEIF", "BMP", "PPM", "TIFF"])
+def test_zeros_in_place_of_the_end_are_noted(form: str) -> None:
+    if form in ("AVIF", "HEIF") and not installed(form):
+        pytest.skip(f"{form} is not read here")
+    photo = np.random.default_rng(0).integers(1, 255, (60, 80, 3), np.uint8)
+    letterbox = np.pad(photo[20:40], ((20, 20), (0, 0), (0, 0)))
+    spot = np.pad(photo[20:40, 20:40], ((20, 20), (30, 30), (0, 0)))
+    for each in (photo, letterbox, spot):
+        assert decode(saved(each, form)).note == ""
+    data = saved(photo, form)
+    cut = len(data) // 2 - 1  # within a row
+    try:
+        note = decode(data[:cut] + bytes(len(data) - cut)).note
+    except Unreadable:
+        return
+    assert note == "its data end in zeros: a part of the picture may be missing"
+
+
+def saved(pixels: NDArray[np.uint8], form: str) -> bytes:
+    if form != "HEIF":
+        return encoded(Image.fromarray(pixels), form)
+    buffer = io.BytesIO()
+    pytest.importorskip("pillow_heif").from_pillow(Image.fromarray(pixels)).save(buffer)
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])

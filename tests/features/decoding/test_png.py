@@ -92,28 +92,43 @@ def test_damaged_transparency_is_noted() -> None:
     assert decode(png(colours(), 8, clear)).note == "its transparency is damaged and not used"
 
 
-@pytest.mark.parametrize("interlaced", [False, True])
-def test_a_whole_black_picture_is_read_and_a_short_one_refused(interlaced: bool) -> None:
+PLAIN = ((0, 0, 1, 1),)
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def interlaced(data: bytes) -> bytes:
+    head = data[12:28] + b"\1"
+    return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+
+
+@pytest.mark.parametrize("passes", [PLAIN, ADAM7])
+def test_a_whole_black_picture_is_read_and_a_short_one_refused(passes: tuple[tuple[int, ...], ...]) -> None:
     black = np.zeros((HEIGHT, WIDTH), np.int64)
-    passes = [
-        (0, 0, 8, 8),
-        (4, 0, 8, 8),
-        (0, 4, 4, 8),
-        (2, 0, 4, 4),
-        (0, 2, 2, 4),
-        (1, 0, 2, 2),
-        (0, 1, 1, 2),
-    ]
-    steps = passes if interlaced else [(0, 0, 1, 1)]
-    rows = b"".join(packed(black[top::down, left::right], 8) for left, top, right, down in steps)
-    data = bytearray(png(black, 8, rows=rows))
-    short = bytearray(png(black, 8, rows=rows[: -2 * WIDTH]))
-    for each in (data, short):
-        each[28] = interlaced
-        each[29:33] = struct.pack(">I", zlib.crc32(each[12:29]))
-    assert decode(bytes(data)).image.size == (WIDTH, HEIGHT)
+    rows = b"".join(packed(black[top::down, left::right], 8) for left, top, right, down in passes)
+    data, short = (png(black, 8, rows=each) for each in (rows, rows[: -2 * WIDTH]))
+    if passes is ADAM7:
+        data, short = interlaced(data), interlaced(short)
+    assert decode(data).image.size == (WIDTH, HEIGHT)
     with pytest.raises(Unreadable, match="cannot be decoded"):
-        decode(bytes(short))
+        decode(short)
+
+
+@pytest.mark.parametrize("height", [HEIGHT, HEIGHT + 1])
+@pytest.mark.parametrize("passes", [PLAIN, ADAM7])
+@pytest.mark.parametrize(("depth", "clear"), [(8, None), (16, None), (16, 0)])
+def test_missing_rows_are_refused_wherever_they_lie(
+    depth: int, clear: int | None, passes: tuple[tuple[int, ...], ...], height: int
+) -> None:
+    rgb = np.random.default_rng(0).integers(1, 2**depth, (height, WIDTH, 3))
+    parts = [packed(rgb[top::down, left::right], depth) for left, top, right, down in passes]
+    without = parts[:-1] if passes is ADAM7 else [parts[0][: -(1 + WIDTH * 3 * depth // 8)]]
+    before = [] if clear is None else [chunk(b"tRNS", struct.pack(">3H", clear, clear, clear))]
+    whole, short = (png(rgb, depth, *before, rows=b"".join(each)) for each in (parts, without))
+    if passes is ADAM7:
+        whole, short = interlaced(whole), interlaced(short)
+    np.testing.assert_array_equal(np.asarray(decode(whole).image), rgb >> (depth - 8))
+    with pytest.raises(Unreadable, match="its data end before the picture does"):
+        decode(short)
 
 
 def test_damaged_pixels_are_refused() -> None:
