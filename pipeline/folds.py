@@ -88,8 +88,28 @@ class CrossValidation:
                     f"lower tuning.folds or set tuning.protocol to validation"
                 )
 
+    def check_nested(self, classes: Sequence[str]) -> None:
+        """Raise BadInput where an outer fold leaves a class too few images for the folds within it."""
+        self.check(classes)
+        for train, _ in self._cuts():
+            for number, name in enumerate(classes):
+                of_class = self.rows.y == number
+                left = len(np.unique(self.rows.unit[train][of_class[train]]))
+                if left < self.folds:
+                    units = len(np.unique(self.rows.unit[of_class]))
+                    raise BadInput(
+                        f"tuning.protocol is nested: of class {name!r}, with {units} images in train and "
+                        f"validation that may be parted, an outer fold leaves {left}, too few for "
+                        f"{self.folds} folds within it; set tuning.protocol to cross-validation or "
+                        "validation, or add images"
+                    )
+
     def __iter__(self) -> Iterator[Fold]:
+        for train, held in self._cuts():
+            yield Fold(self.rows.take(train), self.rows.take(held))
+
+    def _cuts(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Row numbers to fit on, and to score."""
         for repeat in range(self.repeats):
             cut = StratifiedGroupKFold(self.folds, shuffle=True, random_state=self.seed + repeat)
-            for train, held in cut.split(np.zeros(len(self.rows.y)), self.rows.y, self.rows.unit):
-                yield Fold(self.rows.take(train), self.rows.take(held))
+            yield from cut.split(np.zeros(len(self.rows.y)), self.rows.y, self.rows.unit)

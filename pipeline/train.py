@@ -155,7 +155,7 @@ def _tuned(
         return tuned, ("test",) if refit else ("validation", "test")
     everything = rows_of(store, manifest, every, settings.memory_gb)
     cut = CrossValidation(everything, settings.folds, settings.repeats, settings.seed)
-    cut.check(manifest.classes)
+    (cut.check_nested if settings.protocol == "nested" else cut.check)(manifest.classes)
     tuned = tune(*what, cut, manifest.classes, **how, refit=everything)
     if settings.protocol == "nested":
         tuned = replace(tuned, nested=tuple(nested(*what, cut, manifest.classes, **how)))

@@ -263,3 +263,14 @@ def test_the_score_that_is_asked_for_chooses(by: str, crossed: bool) -> None:
         trial.point["C"] for trial in tuned.trials if trial.score >= tuned.chosen.score - tuned.chosen.error
     ]
     assert simple.chosen.point["C"] == min(near)
+
+
+def test_nested_folds_need_a_class_twice() -> None:
+    X = np.random.default_rng(0).normal(size=(22, 3)).astype(np.float32)
+    y = np.array([0] * 20 + [1] * 2)
+    cut = CrossValidation(Rows(X, y, np.arange(22)), 2, 1, 0)
+    cut.check(("cat", "dog"))  # two images are enough for two folds
+    with pytest.raises(BadInput, match=r"of class 'dog', with 2 images.* an outer fold leaves 1, too few"):
+        cut.check_nested(("cat", "dog"))
+    more = CrossValidation(Rows(X[:14], np.array([0] * 10 + [1] * 4), np.arange(14)), 2, 1, 0)
+    more.check_nested(("cat", "dog"))
