@@ -127,6 +127,13 @@ def _in_numbers(text: str) -> dict[str, float]:
     return {"low": float(match["low"]), "high": float(match["high"]), "count": int(match["count"])}
 
 
+def in_short(values: Sequence[float]) -> str | None:
+    """A grid's values as `45 from 1e-06 to 100000`; None where they are not spread like that."""
+    low, high = min(values), max(values)
+    text = f"{len(values)} from {low:g} to {high:g}"
+    return text if len(values) > 1 and 0 < low < high and _spread(text) == tuple(values) else None
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Grid = Annotated[
     tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_spread)
