@@ -267,7 +267,7 @@ class Nothing(Model):
 
 
 class Heads(Model):
-    """The heads to train; leave one out and it is not trained."""
+    """The heads to train; one that is null, or left out, is not trained."""
 
     model_config = ConfigDict(alias_generator=lambda name: name.replace("_", "-"))
 
@@ -282,6 +282,11 @@ class Heads(Model):
         """The heads that are there, by the names users write (`linear-svm`)."""
         heads = {name.replace("_", "-"): getattr(self, name) for name in type(self).model_fields}
         return {name: head for name, head in heads.items() if head is not None}
+
+    def switched_off(self) -> list[str]:
+        """The heads that are there and null: DVC has a stage for each of them, too."""
+        given = [name for name in type(self).model_fields if name in self.model_fields_set]
+        return [name.replace("_", "-") for name in given if getattr(self, name) is None]
 
 
 class Finetune(Model):
