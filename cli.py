@@ -580,8 +580,8 @@ def run(project: "Project", strict: bool) -> None:
     compare(project)
     try:
         advise(project)
-    except BadInput as reason:  # no network here was trained on anything
-        click.echo(f"advise: {reason}")
+    except BadInput as reason:  # no network here was trained on anything; `advise` says what would help
+        click.echo(f"advise: {str(reason).partition(';')[0]}")
     report(project)
     results(project)
 

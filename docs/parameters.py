@@ -35,8 +35,14 @@ INTRODUCTION = """\
 
 Everything that `params.yaml` holds: each key's type and limits, the committed default, and its meaning.
 Every key has to be there and no other may be; a head may be left out. `-S key=value` overrides one for a
-run, in YAML: `-S 'heads.logreg.C=[0.1,1,10]'`. Types are strict: `1e-3` is a number, `"1e-3"` and `no` are
-text (YAML 1.2, as DVC reads it).
+run: `-S 'heads.logreg.C=[0.1,1,10]'`. Types are strict: `1e-3` is a number, `"1e-3"` and `no` are text
+(YAML 1.2, as DVC reads it).
+
+Behind `-S`, a parameter that is text takes what was typed, whatever is in it:
+`-S 'dataset.root=/photos #2'`; `null` is none, and quotes around all of it are taken off. What is not text is
+one value of YAML. DVC's own `-S` (`dvc exp run`) refuses some text (with `#`, `=`, `[`, `~`, letters beyond
+ASCII), drops spaces at its ends, and reads what looks like a number as one. In quotes it means the same to
+both: `-S 'dataset.root="/photos #2"'`.
 
 This page is written by `python -m docs.parameters` from `params.yaml` and `pipeline/params.py`.
 """

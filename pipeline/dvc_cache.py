@@ -8,16 +8,19 @@ file that lies in `artifacts/`. Here every object that `dvc.lock` names is hashe
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml.error import YAMLError
-
 from features.errors import BadInput
 from features.files import naming, read_bytes, read_text, remove, written_aside
 from features.progress import Progress
+from pipeline.checks.repository import CONFLICT, SETTLE
 from pipeline.params import read_yaml
+
+NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of an object
+RESTORE = "restore it with git"
 
 
 @dataclass(frozen=True)
@@ -40,41 +43,67 @@ class Altered:
 
 
 def altered_objects(root: Path) -> list[Altered]:
-    """Hash every object that `dvc.lock` names; none where the folder is not DVC's."""
+    """Hash every object that `dvc.lock` names; none where the folder is not DVC's.
+
+    Raises
+    ------
+    BadInput
+        Where `dvc.lock` or `.dvc/config` is damaged, or DVC is not installed.
+    """
     if not (root / "dvc.lock").is_file() or not (root / ".dvc").is_dir():
         return []
-    from dvc.repo import Repo  # noqa: PLC0415 - slow to import
-
-    with Repo(str(root)) as repo:
-        cache = repo.cache.local
-        pending = list(_outputs(root))
-        found = []
-        with Progress("verify DVC's cache", len(pending), "objects") as progress:
-            while pending:
-                file, name = pending.pop()
-                stored = Path(cache.oid_to_path(name))
-                progress.advance(1)
-                if not stored.is_file():
-                    continue  # nothing is served that is not there
-                if _md5(stored) != name.removesuffix(".dir"):
-                    found.append(Altered(stored, file, name))
-                elif name.endswith(".dir"):
-                    listed = json.loads(read_text(stored))
-                    pending += [(file / entry["relpath"], entry["md5"]) for entry in listed]
-                    progress.total += len(listed)
+    pending = list(_outputs(root))
+    objects = _objects(root)
+    found = []
+    with Progress("verify DVC's cache", len(pending), "objects") as progress:
+        while pending:
+            file, name = pending.pop()
+            stored = objects / name[:2] / name[2:]
+            progress.advance(1)
+            if not stored.is_file():
+                continue  # nothing is served that is not there
+            if _md5(stored) != name.removesuffix(".dir"):
+                found.append(Altered(stored, file, name))
+            elif name.endswith(".dir"):
+                listed = json.loads(read_text(stored))
+                pending += [(file / entry["relpath"], entry["md5"]) for entry in listed]
+                progress.total += len(listed)
     return sorted(found, key=lambda altered: altered.file)
+
+
+def _objects(root: Path) -> Path:
+    """The folder of DVC's objects, by its configuration alone: its `Repo` asks for git."""
+    try:
+        from dvc.config import Config, ConfigError  # noqa: PLC0415 - slow to import
+    except ImportError as error:
+        raise BadInput(f"DVC's cache was not checked: {error}; `make` installs DVC") from error
+    try:
+        chosen = Config(str(root / ".dvc"))["cache"].get("dir")
+    except ConfigError as error:
+        raise BadInput(f"{root / '.dvc' / 'config'} is damaged ({error}); mend it, or {RESTORE}") from error
+    return Path(chosen or root / ".dvc" / "cache") / "files" / "md5"
 
 
 def _outputs(root: Path) -> Iterator[tuple[Path, str]]:
     """Every output in dvc.lock: its path, and its md5 (`….dir` for a folder)."""
+    path = root / "dvc.lock"
+    if mark := CONFLICT.search(read_bytes(path)):
+        raise BadInput(
+            f"{path} has git's marks of a conflict ({mark[0].decode().strip()}); {SETTLE[path.name]}"
+        )
     try:
-        stages = read_yaml(root / "dvc.lock").get("stages", {})
-        for stage in stages.values():
+        for stage in read_yaml(path).get("stages", {}).values():
             for out in stage.get("outs", []):
                 if "md5" in out:
-                    yield root / out["path"], str(out["md5"])
-    except (YAMLError, AttributeError, TypeError) as error:
-        raise BadInput(f"{root / 'dvc.lock'} is damaged ({error}); restore it with git") from error
+                    yield root / out["path"], _name(out["md5"])
+    except (BadInput, AttributeError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged ({error}); delete it, or {RESTORE}") from error
+
+
+def _name(md5: object) -> str:
+    if not isinstance(md5, str) or not NAME.fullmatch(md5):
+        raise TypeError(f"{md5!r} is no md5")
+    return md5
 
 
 def _md5(file: Path) -> str:

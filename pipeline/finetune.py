@@ -66,6 +66,16 @@ def finetune(project: Project, names: Sequence[str]) -> None:
             wanted = {project.finetune_folder(name) for name in names}
             for folder in set(project.finetune_folder().iterdir()) - wanted:
                 remove(folder)
+        note = project.finetune_folder() / "README.md"
+        remove(note)
+        if not names:
+            _say_that_there_is_none(note, scratch)
+
+
+def _say_that_there_is_none(note: Path, scratch: Path) -> None:
+    """Put a word into a folder without baselines: DVC warns of an empty one."""
+    with written_aside(note, scratch=scratch) as aside:
+        aside.write_text("No network was trained: finetune.modes is [].\n", "utf-8")
 
 
 def from_seeds(project: Project, manifest: Manifest, name: str, count: int) -> list["Run"]:

@@ -15,6 +15,7 @@ from features.manifest import Manifest
 from features.network import Layer
 from pipeline import finetune, meter, seeds, statistics
 from pipeline.lines import ENSEMBLE, TRUST
+from pipeline.made_with import Other, differing, in_words, or_back
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
 from pipeline.ranking import rank_of_methods
@@ -67,12 +68,26 @@ def trained_card(project: Project, head: str, layer: Layer | None, manifest: Man
     if not (folder / "card.json").exists():
         raise BadInput(f"{name} is not trained; run `python cli.py train --head {head}` first")
     card = read_json(folder / "card.json")
-    if card["inputs"] != inputs(project, head, layer, manifest):
-        raise BadInput(
-            f"{name} was trained with other settings or features, or by an older version; "
-            f"run `python cli.py train --head {head}` first"
-        )
+    if card["inputs"] != (asked := inputs(project, head, layer, manifest)):
+        others = _others(card["inputs"], asked, f"heads.{head}", "grid")
+        raise BadInput(_trained_otherwise(name, others, f"python cli.py train --head {head}"))
     return card
+
+
+def _others(made: Mapping[str, Any], asked: Mapping[str, Any], section: str, recorded: str) -> list[Other]:
+    """Which parameters differ between a card's inputs and those of now; what else differs is no parameter."""
+
+    def parameters(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        shared = {key: inputs[key] for key in ("refit", "seeds") if key in inputs}
+        return {"compare": shared, "tuning": inputs.get("tuning") or {}, section: inputs[recorded]}
+
+    return differing(parameters(made), parameters(asked))
+
+
+def _trained_otherwise(name: str, others: Sequence[Other], command: str) -> str:
+    """Say with which settings, where these are what differs."""
+    words = in_words(others) if others else "other images or features, or by an older version"
+    return f"{name} was trained with {words}; {or_back(command, others)}"
 
 
 def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
@@ -121,10 +136,10 @@ def _baselines(project: Project, manifest: Manifest) -> list[Method]:
     methods = []
     for mode in project.settings.finetune.modes:
         card = finetune.read_card(project, mode)
-        if card["inputs"] != finetune.inputs(project, manifest, mode):
+        if card["inputs"] != (asked := finetune.inputs(project, manifest, mode)):
+            others = _others(card["inputs"], asked, "finetune", "finetune")
             raise BadInput(
-                f"finetune.{mode} was trained with other settings or images, or by an older version; "
-                f"run `python cli.py finetune --mode {mode}` first"
+                _trained_otherwise(f"finetune.{mode}", others, f"python cli.py finetune --mode {mode}")
             )
         folder, wanted = project.finetune_folder(mode), project.settings.compare.seeds
         starts = seeds.read(folder)

@@ -30,7 +30,7 @@ def value_of(typed: str, *, text_is_meant: bool) -> Any:
         Where it is not one value; a comment is none, and ends none.
     """
     if text_is_meant:
-        if typed.lower() in ("null", "~"):
+        if typed.lower() == "null":
             return None
         quoted = QUOTED.fullmatch(typed)
         return _without_escapes(quoted["text"], quoted["quote"]) if quoted else typed

@@ -127,6 +127,13 @@ def _in_numbers(text: str) -> dict[str, float]:
     return {"low": float(match["low"]), "high": float(match["high"]), "count": int(match["count"])}
 
 
+def in_short(values: Sequence[float]) -> str | None:
+    """A grid's values as `45 from 1e-06 to 100000`; None where they are not spread like that."""
+    low, high = min(values), max(values)
+    text = f"{len(values)} from {low:g} to {high:g}"
+    return text if len(values) > 1 and 0 < low < high and _spread(text) == tuple(values) else None
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Grid = Annotated[
     tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_spread)
@@ -260,7 +267,7 @@ class Nothing(Model):
 
 
 class Heads(Model):
-    """The heads to train; leave one out and it is not trained."""
+    """The heads to train; one that is null, or left out, is not trained."""
 
     model_config = ConfigDict(alias_generator=lambda name: name.replace("_", "-"))
 
@@ -275,6 +282,11 @@ class Heads(Model):
         """The heads that are there, by the names users write (`linear-svm`)."""
         heads = {name.replace("_", "-"): getattr(self, name) for name in type(self).model_fields}
         return {name: head for name, head in heads.items() if head is not None}
+
+    def switched_off(self) -> list[str]:
+        """The heads that are there and null: DVC has a stage for each of them, too."""
+        given = [name for name in type(self).model_fields if name in self.model_fields_set]
+        return [name.replace("_", "-") for name in given if getattr(self, name) is None]
 
 
 class Finetune(Model):

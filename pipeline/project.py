@@ -21,12 +21,14 @@ from features.immutable import Damaged, read_card
 from features.manifest import Manifest
 from features.network import Layer, Size, parse_layer
 from features.weights import Weights
-from pipeline.datasets import AUTO_SIZE
-from pipeline.overrides import written
+from pipeline.datasets import ARRAYS, AUTO_SIZE
+from pipeline.made_with import Other, differing, in_words, or_back, way_back
 from pipeline.params import Settings, load
 
 if TYPE_CHECKING:
     from features.store import FeatureStore
+
+WHICH_IMAGES = {"dataset.name", "dataset.root", "dataset.csv"}
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,32 @@ class Project:
             record = read_card(self.artifacts, self.dataset_record.name)
         except Damaged as error:
             raise BadInput(f"{self.artifacts}: {error}; run `python cli.py prepare` again") from error
-        _same(record["parameters"], self.settings.dataset.recorded(), self.manifest, "prepare", "dataset.")
+        others = self._other_dataset(record["parameters"])
+        if WHICH_IMAGES & {other.key for other in others}:
+            raise BadInput(
+                f"{self.manifest} was made with {in_words(others)}; {way_back(others)} "
+                "(`python cli.py prepare` replaces it by one of the images that are named now)"
+            )
+        _same(others, self.manifest, "prepare")
         manifest = Manifest.read(self.manifest)
         if manifest.digest != record["manifest"]:
             raise BadInput(f"{self.manifest} was edited since it was made; run `python cli.py prepare` again")
         return manifest
+
+    def _other_dataset(self, made: Mapping[str, Any]) -> list[Other]:
+        asked = self.settings.dataset.model_dump(mode="json", exclude={"download"})
+        others = differing(made, asked, "dataset.")
+        return [other for other in others if other.known or other.key != "dataset.csv"]  # was not read
+
+    def check_kind_of_images(self) -> None:
+        """BadInput where new images would be cut or resized in another way than the manifest's were."""
+        if not self.dataset_record.exists():
+            return
+        made = read_json(self.dataset_record)["parameters"]
+        kinds = [(name in ARRAYS, AUTO_SIZE.get(name)) for name in (made["name"], self.settings.dataset.name)]
+        if kinds[0] != kinds[1]:
+            others = self._other_dataset(made)
+            raise BadInput(f"{self.manifest} was made with {in_words(others)}; {way_back(others)}")
 
     def read_weights(self) -> Weights:
         """Open the weights; BadInput where they are missing or of other settings."""
@@ -181,7 +204,7 @@ class Project:
             )
         weights = Weights.open(self.weights_folder)
         asked = self.settings.weights.model_dump(mode="json")
-        _same(weights.provenance["parameters"], asked, self.weights_folder, "weights", "weights.")
+        _same(differing(weights.provenance["parameters"], asked, "weights."), self.weights_folder, "weights")
         return weights
 
     def store(self, layer: Layer, manifest: Manifest) -> "FeatureStore":
@@ -189,10 +212,18 @@ class Project:
         from features.store import FeatureStore  # noqa: PLC0415 - imports zarr
 
         store = FeatureStore.open(self.features / f"{layer.stem}.zarr")
-        _same(store.attributes["parameters"], self.parameters(), store.path, "extract", "")
+        _same(differing(store.attributes["parameters"], self.parameters()), store.path, "extract")
         if store.attributes["manifest"] != manifest.digest:
             raise BadInput(f"{store.path} is of another manifest; run `python cli.py extract` first")
         return store
+
+    def others_of_store(self, layer: Layer, fingerprint: str) -> list[Other]:
+        """Settings that a layer's store was made with and that are others now, if it has this fingerprint."""
+        record = self.features / f"{layer.stem}.zarr" / "zarr.json"
+        attributes = read_json(record)["attributes"] if record.exists() else {}
+        if attributes.get("fingerprint") != fingerprint:
+            return []
+        return differing(attributes["parameters"], self.parameters())
 
     @contextlib.contextmanager
     def writing(self, what: Path) -> Iterator[Path]:
@@ -225,28 +256,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _same(made: Mapping[str, Any], asked: Mapping[str, Any], what: Path, command: str, above: str) -> None:
-    """Compare the parameters something was made with to those of now; BadInput names all that differ."""
-    differ = _differing(made, asked, above)
-    if not differ:
-        return
-    were = ", ".join(f"{name} = {json.dumps(before)}" for name, before, _ in differ)
-    are = ", ".join(json.dumps(now) for *_, now in differ)
-    back = " ".join(f"-S {written(name, before)}" for name, before, _ in differ)
-    raise BadInput(
-        f"{what} was made with {were}, now {'it is' if len(differ) == 1 else 'they are'} {are}; repeat "
-        f"{back}, or write that into params.yaml; or run `python cli.py {command}` first, which makes it "
-        "anew for the settings of now"
-    )
-
-
-def _differing(made: Mapping[str, Any], asked: Mapping[str, Any], above: str) -> list[tuple[str, Any, Any]]:
-    """Parameters by their whole name, with what they were and what they are."""
-    found = []
-    for name in {**made, **asked}:
-        before, now = made.get(name), asked.get(name)
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            found += _differing(before, now, f"{above}{name}.")
-        elif before != now:
-            found.append((f"{above}{name}", before, now))
-    return found
+def _same(others: Sequence[Other], what: Path, command: str) -> None:
+    """Refuse what was made with other settings than those of now."""
+    if others:
+        raise BadInput(
+            f"{what} was made with {in_words(others)}; {or_back(f'python cli.py {command}', others)}"
+        )

@@ -35,6 +35,7 @@ from features.views import names
 from pipeline.applied import open_head
 from pipeline.datasets import ARRAYS
 from pipeline.lines import BASELINES, ENSEMBLE, TRUST, trained
+from pipeline.made_with import in_words, or_back
 from pipeline.project import Project, read_json
 
 OTHER_PILLOW = "trained on images that another Pillow decoded and resized, to other bits"
@@ -105,13 +106,22 @@ def open_method(project: Project, name: str) -> Method:
     """
     folders = trained(project)
     if name == ENSEMBLE:
-        return Frozen(project, name, {member: _folder(member, folders) for member in _members(project)})
+        return _frozen(project, name, {member: _folder(member, folders) for member in _members(project)})
     folder = _folder(name, folders)
     if not name.startswith(BASELINES):
-        return Frozen(project, name, {name: folder})
+        return _frozen(project, name, {name: folder})
+    project.check_kind_of_images()  # which the file does not say
     from pipeline.tuned import FineTuned  # noqa: PLC0415 - torch and all of training
 
     return FineTuned(project, name, folder)
+
+
+def _frozen(project: Project, name: str, folders: Mapping[str, Path]) -> "Frozen":
+    try:
+        return Frozen(project, name, folders)
+    except BadInput:
+        project.check_kind_of_images()  # the cause where it is another kind; what was said is its effect
+        raise
 
 
 def _folder(name: str, folders: Mapping[str, Path]) -> Path:
@@ -245,21 +255,17 @@ def _made_by(frozen: Frozen, cards: Sequence[Mapping[str, Any]]) -> tuple[str, L
             given = (frozen.fingerprint(layer, choice, library) for layer, _ in pairs)
             if all(one == card["inputs"]["features"] for one, (_, card) in zip(given, pairs, strict=True)):
                 return (numerics if any(layer.steps for layer, _ in pairs) else ""), library
-    _other_settings(frozen.project, frozen.layers)
     heads = " ".join(dict.fromkeys(f"--head {card['head']}" for card in cards))
+    commands = f"python cli.py extract` and `python cli.py train {heads}"
+    for layer, card in pairs:
+        if others := frozen.project.others_of_store(layer, card["inputs"]["features"]):
+            raise BadInput(
+                f"{frozen.name} was trained on features of {in_words(others)}; {or_back(commands, others)}"
+            )
     raise BadInput(
         f"{frozen.name} was trained on other features than these settings give (weights, image size, "
-        f"views or dtype); run `python cli.py extract` and `python cli.py train {heads}` first"
+        f"views or dtype); run `{commands}` first"
     )
-
-
-def _other_settings(project: Project, layers: Sequence[Layer]) -> None:
-    """Raise BadInput that names the settings which the manifest, or a store, was made with, if others."""
-    if project.manifest.exists():
-        manifest = project.read_manifest()
-        for layer in layers:
-            if (project.features / f"{layer.stem}.zarr").exists():
-                project.store(layer, manifest)
 
 
 def _choice(project: Project, trained_on: str) -> Choice:

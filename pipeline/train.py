@@ -40,7 +40,7 @@ SCORES = ("validation_top1", "validation_log_loss", "validation_score", "converg
 
 
 def train(project: Project, head: str) -> None:
-    """Train one head on all layers.
+    """Train one head on all layers; of one that is switched off, what was trained is removed.
 
     Raises
     ------
@@ -48,6 +48,9 @@ def train(project: Project, head: str) -> None:
         For a head that `heads:` does not name; where `extract` has to run first.
     """
     heads = project.settings.heads.named()
+    if head in project.settings.heads.switched_off():
+        _switch_off(project, head)
+        return
     if head not in heads:
         raise BadInput(f"heads: there is no {head!r} in params.yaml (there are {', '.join(heads)})")
     manifest = project.read_manifest()
@@ -224,6 +227,18 @@ def _say(name: str, card: dict[str, Any], tuned: Tuned) -> None:
         f"({len(tuned.trials)} tried, {card['seconds']:.1f} s){notes}",
         flush=True,
     )
+
+
+def _switch_off(project: Project, head: str) -> None:
+    """Leave a folder with a word in it, which DVC asks of every head that params.yaml names."""
+    why = f"{head} is switched off (heads.{head} is null)"
+    with (
+        project.writing(project.head_folder(head)) as scratch,
+        written_aside(project.head_folder(head), scratch=scratch) as aside,
+    ):
+        aside.mkdir()
+        (aside / "README.md").write_text(f"{why}.\n", "utf-8")
+    print(f"train: {why}", flush=True)
 
 
 def _sweep(project: Project, head: str, layers: tuple[Layer | None, ...]) -> None:

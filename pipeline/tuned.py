@@ -29,6 +29,7 @@ from features.turns import starts_threads, turn
 from features.weights import RGB
 from pipeline.calibration import calibrated
 from pipeline.datasets import ARRAYS
+from pipeline.made_with import differing, in_words, way_back
 from pipeline.project import Project
 from pipeline.saved import OTHER_PILLOW, Scored, cards_of, identity_of, note_of
 from pipeline.training.prefix import Pixels
@@ -49,10 +50,11 @@ class FineTuned:
             raise BadInput(f"{folder}: {error}; run `python cli.py finetune --mode {mode}` again") from error
         size = project.image_size
         if card["inputs"]["image_size"] != list(size):
-            was = " × ".join(map(str, card["inputs"]["image_size"]))
+            others = differing(
+                {"image_size": card["inputs"]["image_size"]}, {"image_size": list(size)}, "extract."
+            )
             raise BadInput(
-                f"{name} was trained on images of {was} pixels, extract.image_size now gives "
-                f"{size[0]} × {size[1]}; set it back, or fine-tune again"
+                f"{name} was trained on images of {in_words(others)}; {way_back(others)}, or fine-tune again"
             )
         self.members: tuple[str, ...] = (name,)
         self.layer_names: tuple[str, ...] = (card["top"],)

@@ -64,9 +64,8 @@ def put_together(project: Project, manifest: Manifest, stores: Mapping[str, Feat
     if not any(store.attributes["weights"] in ("imagenet", "file") for store in stores.values()):
         labels = ", ".join(f"{name} {store.attributes['weights']}" for name, store in stores.items())
         raise BadInput(
-            f"no layer here is computed with trained weights ({labels}), so nothing can be said of the "
-            "pretraining; set weights.sources to what is trained, and name in extract.layers a layer that "
-            "these weights have, such as pool5"
+            f"no layer here has trained weights ({labels}); set weights.sources to what is trained, and "
+            "name in extract.layers a layer that these weights have, such as pool5"
         )
     drawn = sample(manifest, widest, project.settings.tuning.memory_gb)
     layers = [evidence(store, drawn) for store in stores.values()]

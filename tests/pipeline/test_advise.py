@@ -230,7 +230,7 @@ def test_refuses_missing_stores_and_random_weights(prepared: Project) -> None:
     with pytest.raises(BadInput, match="extract"):
         advise(prepared)
     extract(prepared, prepared.layers)
-    with pytest.raises(BadInput, match=r"no layer here is computed with trained weights \(pool5 random"):
+    with pytest.raises(BadInput, match=r"no layer here has trained weights \(pool5 random"):
         advise(prepared)
 
 

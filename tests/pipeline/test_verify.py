@@ -14,6 +14,7 @@ from features.network import parse_layer
 from features.store import FeatureStore
 from features.summary import summarise
 from features.verify import check_files
+from pipeline.dvc_cache import altered_objects
 from pipeline.extraction import extract, extraction
 from pipeline.info import info
 from pipeline.project import Project
@@ -223,3 +224,53 @@ def test_commands_say_what_is_missing(project: Path, cli: Cli) -> None:
     assert "run `python cli.py extract` first" in cli("verify", "--project", project, code=2).stderr
     assert "run `python cli.py extract` first" in cli("info", "--project", project, code=2).stderr
     assert json.loads((project / "artifacts" / "dataset.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Path:
+    """A folder as DVC leaves it, without git: a lock that names one object, which was altered."""
+    root = tmp_path / "shared"
+    stored = root / ".dvc" / "cache" / "files" / "md5" / "5d" / "41402abc4b2a76b9719d911017c592"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("hallo", "utf-8")  # 5d41… is the md5 of hello
+    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n", "utf-8")
+    lock = (
+        "schema: '2.0'\nstages:\n  a:\n    outs:\n    - {path: out, md5: 5d41402abc4b2a76b9719d911017c592}\n"
+    )
+    (root / "dvc.lock").write_text(lock, "utf-8")
+    return root
+
+
+def test_dvcs_objects_are_checked_without_git_and_beside_a_worktrees_file(locked: Path) -> None:
+    assert [one.file for one in altered_objects(locked)] == [locked / "out"]
+    (locked / ".git").write_text("gitdir: /nowhere\n", "utf-8")
+    assert len(altered_objects(locked)) == 1
+    (locked / ".dvc" / "cache").rename(locked / "elsewhere")
+    assert altered_objects(locked) == []
+    (locked / ".dvc" / "config.local").write_text("[cache]\n    dir = ../elsewhere\n", "utf-8")
+    assert len(altered_objects(locked)) == 1
+    (locked / "dvc.lock").unlink()
+    assert altered_objects(locked) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("dvc.lock", "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n", "git's marks of a conflict"),
+        ("dvc.lock", "stages: [1", "is damaged"),
+        ("dvc.lock", "stages:\n  a:\n    outs:\n    - {path: out, md5: ../../secret}\n", "is no md5"),
+        (
+            "dvc.lock",
+            "stages:\n  a:\n    outs:\n    - {md5: 5d41402abc4b2a76b9719d911017c592}\n",
+            "is damaged",
+        ),
+        ("dvc.lock", "\x00\x01", "is damaged"),
+        (".dvc/config", "[core\n", "is damaged"),
+        (".dvc/config", "[core]\n    nonsense = 1\n", "is damaged"),
+    ],
+)
+def test_what_dvc_cannot_read_is_refused_by_name(locked: Path, name: str, text: str, said: str) -> None:
+    (locked / name).write_text(text, "utf-8")
+    with pytest.raises(BadInput, match=said) as refused:
+        altered_objects(locked)
+    assert str(locked / name) in str(refused.value)
