@@ -18,7 +18,6 @@ from pipeline.advice.results import judgement
 from pipeline.advice.scenario import named
 from pipeline.inspection.inspect import inspection
 from pipeline.inspection.thumbnails import Thumbnails
-from pipeline.lines import since
 from pipeline.page import (
     accuracy,
     confusion,
@@ -49,7 +48,7 @@ def report(project: Project) -> None:
         .get_template("report.html")
         .render(
             about=_about(compared),
-            verdict=[*since(project), *verdict(compared.lines, compared.test_images)],
+            verdict=verdict(compared.lines, compared.test_images),
             sections=sections,
             thumbnails=thumbnails.used,
         )

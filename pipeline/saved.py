@@ -8,6 +8,7 @@ precision, rounded as the store rounds them. That is checked by the fingerprint 
 that the stores themselves are not needed.
 """
 
+import contextlib
 import difflib
 import hashlib
 import importlib.util
@@ -34,7 +35,7 @@ from features.turns import turn
 from features.views import names
 from pipeline.applied import open_head
 from pipeline.datasets import ARRAYS
-from pipeline.lines import BASELINES, ENSEMBLE, TRUST, trained
+from pipeline.lines import BASELINES, ENSEMBLE, TRUST
 from pipeline.made_with import in_words, or_back
 from pipeline.project import Project, read_json
 
@@ -94,6 +95,16 @@ class Method(Protocol):
 
         From any thread, with the same numbers.
         """
+
+
+def trained(project: Project) -> dict[str, Path]:
+    """Folders of all methods that are trained, by name; `ensemble` has none of its own."""
+    cards = [*project.artifacts.glob("heads/*/*/card.json"), *project.finetune_folder().glob("*/card.json")]
+    found = {}
+    for card in sorted(cards):
+        with contextlib.suppress(FileNotFoundError):  # it is being made anew, or swept
+            found[str(read_json(card).get("method"))] = card.parent
+    return found
 
 
 def open_method(project: Project, name: str) -> Method:
