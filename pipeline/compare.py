@@ -27,6 +27,7 @@ from pipeline.methods import Method, methods_of
 from pipeline.natural import in_order
 from pipeline.price import price_of
 from pipeline.project import Project, read_json
+from pipeline.since import identity
 from pipeline.train import in_words
 
 DECIMALS = 4  # of a metric: a ten-thousandth is far below what any test set here can resolve
@@ -62,6 +63,8 @@ def compare(project: Project) -> list[Line]:
             "resamples": project.settings.compare.resamples,
             "lines": [asdict(line) for line in lines],
             "ensemble": next((method.card["members"] for method in methods if method.name == ENSEMBLE), []),
+            "manifest": manifest.digest,
+            "identities": _identities(methods),
             "agreement": _agreement(methods),
             "equal_budget": [asdict(row) for row in equal_budget(project, best_head(lines))],
         }
@@ -149,6 +152,13 @@ def _differences(
         values = (*top1, p_values[0], *counts, *log_loss, p_values[1])
         differences[methods[number].name] = dict(zip(DIFFERENCES, values, strict=True))
     return differences
+
+
+def _identities(methods: Sequence[Method]) -> dict[str, str]:
+    """Which cards the numbers are of, by method (see `pipeline.since`)."""
+    cards = {method.name: method.card for method in methods}
+    members = {method.name: method.card.get("members", [method.name]) for method in methods}
+    return {name: identity([cards[member] for member in members[name]]) for name in cards}
 
 
 def _frequent(manifest: Manifest) -> int:

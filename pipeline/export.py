@@ -32,6 +32,7 @@ from pipeline.onnx_model import describe, to_onnx
 from pipeline.predict import Predictor, chosen
 from pipeline.project import Project
 from pipeline.saved import trained
+from pipeline.since import since
 
 CHECKED = 200  # images
 # Pixels are equal to the last bit. Activations differ by the engines' rounding, at most 2.5 % of a layer's
@@ -126,6 +127,8 @@ def export(
     size = target.stat().st_size / 1e6
     note = f" [{predictor.method.weights} weights]" if predictor.method.weights in UNTRAINED else ""
     print(f"export: {name}{note} → {target} ({size:.1f} MB); {found}", flush=True)
+    for sentence in since(project) if method is None else ():
+        print(f"export: {name} was chosen by the last compare. {sentence}", flush=True)
     return True
 
 

@@ -17,6 +17,7 @@ from features.weights import UNTRAINED, marked
 from pipeline.images_asked import lines, listed
 from pipeline.predict import Prediction, Predictor
 from pipeline.project import Project, read_json
+from pipeline.since import since
 
 FORMATS = ("table", "csv", "json")
 MANY = 64  # images from which on progress is shown
@@ -45,6 +46,8 @@ def predict(
     paths = [] if live else listed(arguments)
     predictor = Predictor(project, method, threshold=threshold, neighbours=neighbours)
     _announce(predictor)
+    if method is None:
+        say_how_chosen(project)
     found = predictor.stream(lines(sys.stdin.buffer)) if live else _shown(predictor, paths, form)
     counted = _Counted(found)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -89,7 +92,9 @@ def _announce(predictor: Predictor) -> None:
     content = read_json(project.comparison) if project.comparison.exists() else {"lines": []}
     line = next((line for line in content["lines"] if line["method"] == method.name), None)
     words = "not compared yet"
-    if line:
+    if line and content.get("identities", {}).get(method.name) != method.identity:
+        words = "trained after the last compare: `python cli.py compare` says how good it is"
+    elif line:
         words = (
             f"test top-1 {100 * line['top1']:.1f} % [{100 * line['low']:.1f}, {100 * line['high']:.1f}] "
             f"on {content['test_images']} images"
@@ -99,6 +104,12 @@ def _announce(predictor: Predictor) -> None:
         print(f"predict: its layer is computed with {method.weights} weights", file=sys.stderr, flush=True)
     if method.note:
         print(f"predict: {method.note}", file=sys.stderr, flush=True)
+
+
+def say_how_chosen(project: Project) -> None:
+    """Say on standard error where a method was chosen by a comparison of others than are trained now."""
+    for sentence in since(project):
+        print(f"predict: the method was chosen by the last compare. {sentence}", file=sys.stderr, flush=True)
 
 
 def _say(counted: _Counted) -> None:

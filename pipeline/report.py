@@ -33,6 +33,7 @@ from pipeline.page.compared import Compared
 from pipeline.page.section import Section
 from pipeline.project import Project, read_json
 from pipeline.results import at_equal_budget
+from pipeline.since import since
 from pipeline.verdict import verdict
 
 PROBLEMS_SHOWN = 200
@@ -48,7 +49,7 @@ def report(project: Project) -> None:
         .get_template("report.html")
         .render(
             about=_about(compared),
-            verdict=verdict(compared.lines, compared.test_images),
+            verdict=[*since(project), *verdict(compared.lines, compared.test_images)],
             sections=sections,
             thumbnails=thumbnails.used,
         )

@@ -13,6 +13,7 @@ from pipeline import budget
 from pipeline.budget import EqualBudget
 from pipeline.lines import Line, baseline_of, read_lines
 from pipeline.project import Project
+from pipeline.since import since
 from pipeline.terminal import MARKS, plain_console, print_whole
 from pipeline.verdict import p_value, verdict
 
@@ -24,7 +25,7 @@ def results(project: Project) -> None:
     print_whole(console, table(lines, test_images))
     if not all(line.converged for line in lines):
         console.print("* the solver stopped before it converged")
-    for sentence in verdict(lines, test_images):
+    for sentence in (*since(project), *verdict(lines, test_images)):
         console.print(sentence)
     for sentence in at_equal_budget(budget.read(project)):
         console.print(sentence)

@@ -10,9 +10,7 @@ that the stores themselves are not needed.
 
 import contextlib
 import difflib
-import hashlib
 import importlib.util
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +36,7 @@ from pipeline.datasets import ARRAYS
 from pipeline.lines import BASELINES, ENSEMBLE, TRUST
 from pipeline.made_with import in_words, or_back
 from pipeline.project import Project, read_json
+from pipeline.since import identity
 
 OTHER_PILLOW = "trained on images that another Pillow decoded and resized, to other bits"
 
@@ -175,7 +174,7 @@ def identity_of(folders: Mapping[str, Path], cards: Sequence[Mapping[str, Any]])
     """
     if cards_of(folders) != cards:
         raise BadInput(f"{', '.join(folders)} was trained anew while it was opened; open it again")
-    return hashlib.sha256(json.dumps(cards, sort_keys=True).encode()).hexdigest()
+    return identity(cards)
 
 
 class Frozen:

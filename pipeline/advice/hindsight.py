@@ -7,20 +7,21 @@ Methods are of four kinds: heads on frozen features, fine-tuned ones, from scrat
 no network. The best of each kind is chosen on validation rows; test rows say who was right.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from features.errors import BadInput
 from features.manifest import Manifest
 from pipeline.advice.prices import finished
 from pipeline.advice.scenario import SCRATCH
 from pipeline.bootstrap import bootstrap
-from pipeline.lines import BASELINES, Line, read_lines
+from pipeline.lines import BASELINES, ENSEMBLE, Line, read_lines
 from pipeline.methods import trained_card
 from pipeline.predictions import Predictions
 from pipeline.project import Project
 from pipeline.ranking import rank_of_methods
+from pipeline.since import outdated
 from pipeline.statistics import Interval
 from pipeline.train import method_name
 
@@ -135,17 +136,9 @@ def current_lines(project: Project, manifest: Manifest) -> tuple[list[Line], int
         Where there is none, or it is not of what is trained now.
     """
     lines, test_images = read_lines(project)
-    trained = {
-        method: (card["validation"]["top1"], card["validation"]["log_loss"], card["seconds"])
-        for method, card in _cards(project, manifest)
-    }
-    compared = {
-        line.method: (line.validation_top1, line.validation_log_loss, line.seconds)
-        for line in lines
-        if line.method != "ensemble"
-    }
-    if compared != trained:
-        differ = sorted({name for name, _ in compared.items() ^ trained.items()})
+    named = set(_methods(project, manifest))
+    compared = {line.method for line in lines} - {ENSEMBLE}
+    if differ := sorted((named ^ compared) | set(outdated(project))):
         raise BadInput(
             f"the last comparison is not of what is trained now ({', '.join(differ)}); "
             "run `python cli.py compare` first"
@@ -153,15 +146,15 @@ def current_lines(project: Project, manifest: Manifest) -> tuple[list[Line], int
     return lines, test_images
 
 
-def _cards(project: Project, manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every method that the settings name, and its card; BadInput where one is not current."""
+def _methods(project: Project, manifest: Manifest) -> Iterator[str]:
+    """Every method that the settings name; BadInput where one is not current."""
     for head in project.settings.heads.named():
         for layer in (None,) if head == "majority" else project.layers:
-            yield method_name(head, layer), trained_card(project, head, layer, manifest)
+            trained_card(project, head, layer, manifest)
+            yield method_name(head, layer)
     for mode in project.settings.finetune.modes:
-        run = finished(project, manifest, mode)
-        if run is None:
+        if finished(project, manifest, mode) is None:
             raise BadInput(
                 f"finetune.{mode} is not trained; run `python cli.py finetune --mode {mode}` first"
             )
-        yield f"{BASELINES}{mode}", run
+        yield f"{BASELINES}{mode}"

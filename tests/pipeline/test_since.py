@@ -1,0 +1,80 @@
+"""What is said of a method is its own, or that it was trained after the last compare."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.compare import compare
+from pipeline.extraction import extract
+from pipeline.finetune import finetune
+from pipeline.prepare import prepare
+from pipeline.project import Project, read_json
+from pipeline.report import report
+from pipeline.results import results
+from pipeline.since import outdated, since
+from pipeline.train import train
+from tests.conftest import QUICK, Cli, make_project, ready
+
+AGAIN = "heads.logreg.C=[0.1]"
+
+
+@pytest.fixture
+def compared(tmp_path: Path, images: Path, vgg11_weights: Path) -> Project:
+    """Two heads on two layers, their ensemble and a baseline, compared."""
+    heads = ["heads.linear-svm=null", "heads.rbf-svm=null", "heads.mlp=null", "heads.majority=null"]
+    layers = ["extract.layers=[pool5:avg,conv3_2:avg]", "finetune.head_start=random"]
+    which = ["dataset.name=folder", f"dataset.root={images}"]
+    baseline = ["finetune.modes=[dense]", "compare.baseline=dense"]
+    made = ready(
+        make_project(tmp_path / "project", [*QUICK, *which, *layers, *heads, *baseline]), vgg11_weights
+    )
+    extract(made, made.layers)
+    for head in made.settings.heads.named():
+        train(made, head)
+    finetune(made, made.settings.finetune.modes)
+    compare(made)
+    return made
+
+
+def test_numbers_of_a_head_that_was_trained_anew_are_not_said_of_it(
+    compared: Project, images: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outdated(compared) == since(compared) == []
+    image, where = images / "red" / "00.png", ("--project", compared.root)
+    assert "test top-1" in cli("predict", image, "--method", "pixels.logreg", *where).stderr
+
+    train(Project.open(compared.root, [AGAIN]), "logreg")
+    anew = ["pool5:avg.logreg", "conv3_2:avg.logreg", "pixels.logreg"]
+    members = read_json(compared.comparison)["ensemble"]
+    assert set(outdated(compared)) == {*anew, *(["ensemble"] if set(members) & set(anew) else [])}
+    said = cli("predict", image, "--method", "pixels.logreg", *where).stderr
+    assert "pixels.logreg, trained after the last compare" in said
+    assert "test top-1" not in said
+    assert "test top-1" in cli("predict", image, "--method", "pixels.knn", *where).stderr
+    assert "chosen by the last compare" in cli("predict", image, *where).stderr
+    capsys.readouterr()
+    results(compared)
+    assert "methods, pool5:avg.logreg," in " ".join(capsys.readouterr().out.split())
+    report(compared)
+    assert "trained anew or removed after the last compare" in compared.report.read_text("utf-8")
+
+    again = Project.open(compared.root, [AGAIN])
+    compare(again)
+    assert since(again) == []
+    assert "trained anew" not in cli("results", *where).stdout
+
+
+def test_a_baseline_that_was_trained_anew_or_is_gone_is_said(compared: Project) -> None:
+    finetune(Project.open(compared.root, ["finetune.seed=1"]), ("dense",))
+    assert outdated(compared) == ["finetune.dense"]
+    shutil.rmtree(compared.finetune_folder("dense"))
+    assert "finetune.dense was trained anew or removed" in since(compared)[0]
+
+
+def test_other_images_than_were_compared_are_said(compared: Project, images: Path) -> None:
+    (images / "red" / "00.png").unlink()
+    prepare(compared)
+    assert since(compared) == [
+        "The images were prepared anew after the last compare, which is of those before."
+    ]
