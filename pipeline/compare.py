@@ -22,7 +22,7 @@ from features.manifest import Manifest, write_csv
 from pipeline import plot_tables, statistics
 from pipeline.bootstrap import Bootstrapped, bootstrap
 from pipeline.budget import equal_budget
-from pipeline.lines import BASELINES, DIFFERENCES, ENSEMBLE, Line, baseline_of, best_head
+from pipeline.lines import BASELINES, DIFFERENCES, ENSEMBLE, Line, baseline_of, best_head, identities
 from pipeline.methods import Method, methods_of
 from pipeline.natural import in_order
 from pipeline.price import price_of
@@ -42,6 +42,7 @@ def compare(project: Project) -> list[Line]:
         Where one has to be trained first, or was trained on something else.
     """
     manifest = project.read_manifest()
+    compared = identities(project)  # first: what is trained meanwhile is then known to be another
     methods = methods_of(project, manifest)
     lines = _lines(project, methods, _frequent(manifest))
     with project.writing(project.comparison) as scratch:
@@ -62,6 +63,7 @@ def compare(project: Project) -> list[Line]:
             "resamples": project.settings.compare.resamples,
             "lines": [asdict(line) for line in lines],
             "ensemble": next((method.card["members"] for method in methods if method.name == ENSEMBLE), []),
+            "identities": {name: compared[name] for name in sorted(compared)},
             "agreement": _agreement(methods),
             "equal_budget": [asdict(row) for row in equal_budget(project, best_head(lines))],
         }

@@ -28,10 +28,10 @@ from features.weights import UNTRAINED
 from pipeline.datasets import source
 from pipeline.given import opened
 from pipeline.images_asked import listed
+from pipeline.lines import since, trained
 from pipeline.onnx_model import describe, to_onnx
 from pipeline.predict import Predictor, chosen
 from pipeline.project import Project
-from pipeline.saved import trained
 
 CHECKED = 200  # images
 # Pixels are equal to the last bit. Activations differ by the engines' rounding, at most 2.5 % of a layer's
@@ -105,6 +105,8 @@ def export(
             "export checks its file with onnxruntime, which is not installed: pip install onnxruntime"
         )
     predictor = Predictor(project, method)
+    for sentence in [] if method else since(project):  # the last comparison chose it
+        print(f"export: {sentence}", flush=True)
     name = predictor.method.name
     target = output or project.artifacts / "export" / f"{name.replace(':', '-')}.onnx"
     model = to_onnx(predictor.method, describe(project, predictor.method))

@@ -4,8 +4,12 @@ lines, test_images = read_lines(project)
 best_head(lines), baseline_of(lines)
 """
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.errors import BadInput
@@ -155,3 +159,54 @@ def read_lines(project: Project) -> tuple[list[Line], int]:
         raise BadInput(
             f"{project.comparison} is of another version ({error}); run `python cli.py compare` again"
         ) from error
+
+
+def trained(project: Project) -> dict[str, Path]:
+    """Folders of all methods that are trained, by name; `ensemble` has none of its own."""
+    cards = [*project.artifacts.glob("heads/*/*/card.json"), *project.finetune_folder().glob("*/card.json")]
+    found = {}
+    for card in sorted(cards):
+        with contextlib.suppress(FileNotFoundError):  # it is being made anew, or swept
+            found[str(read_json(card).get("method"))] = card.parent
+    return found
+
+
+def identities(project: Project) -> dict[str, str]:
+    """A digest of each trained method's card, by name: another one once it is trained anew."""
+    found = {}
+    for name, folder in trained(project).items():
+        with contextlib.suppress(FileNotFoundError):  # it is being made anew, or swept
+            card = json.dumps(read_json(folder / "card.json"), sort_keys=True)
+            found[name] = hashlib.sha256(card.encode()).hexdigest()
+    return found
+
+
+def outdated(project: Project) -> list[str]:
+    """Methods of the last comparison that are not what was compared: trained since, or gone.
+
+    A comparison that does not record what it compared is not known to be of any of them. The
+    ensemble is what its members are. Empty without a comparison.
+    """
+    if not project.comparison.exists():
+        return []
+    content, now = read_json(project.comparison), identities(project)
+    before, members = content.get("identities", {}), content.get("ensemble", [])
+
+    def same(name: str) -> bool:
+        parts = members if name == ENSEMBLE else [name]
+        return bool(parts) and all(part in before and before[part] == now.get(part) for part in parts)
+
+    names = [line["method"] for line in content["lines"]]
+    return [name for name in names if not same(name)]
+
+
+def since(project: Project) -> list[str]:
+    """A sentence that names what was trained, or swept, after the last comparison; none where nothing was."""
+    names = outdated(project)
+    if not names:
+        return []
+    some = f"{len(names)} method{'s' if len(names) > 1 else ''}"
+    return [
+        f"{some} of this comparison may have been trained or removed after it: {', '.join(names)}; "
+        "`python cli.py compare` compares them as they are now"
+    ]

@@ -16,10 +16,11 @@ from features.errors import BadInput
 from features.files import sha256_file
 from features.weights import UNTRAINED, folded
 from pipeline.classifier import Classifier
+from pipeline.lines import trained
 from pipeline.onnx_graph import FLOAT, Graph, network, preprocess
 from pipeline.onnx_heads import affine, calibrate, check_exportable, classify
 from pipeline.project import Project
-from pipeline.saved import Frozen, Method, trained
+from pipeline.saved import Frozen, Method
 
 if TYPE_CHECKING:
     from pipeline.tuned import FineTuned

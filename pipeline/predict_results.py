@@ -15,6 +15,7 @@ from typing import Any
 from features.errors import BadInput
 from features.weights import UNTRAINED, marked
 from pipeline.images_asked import lines, listed
+from pipeline.lines import outdated, since
 from pipeline.predict import Prediction, Predictor
 from pipeline.project import Project, read_json
 
@@ -44,6 +45,9 @@ def predict(
         raise BadInput("- reads all paths from standard input; leave the other arguments out")
     paths = [] if live else listed(arguments)
     predictor = Predictor(project, method, threshold=threshold, neighbours=neighbours)
+    if method is None:  # then the last comparison chose it
+        for sentence in since(project):
+            print(f"predict: {sentence}", file=sys.stderr)
     _announce(predictor)
     found = predictor.stream(lines(sys.stdin.buffer)) if live else _shown(predictor, paths, form)
     counted = _Counted(found)
@@ -89,7 +93,9 @@ def _announce(predictor: Predictor) -> None:
     content = read_json(project.comparison) if project.comparison.exists() else {"lines": []}
     line = next((line for line in content["lines"] if line["method"] == method.name), None)
     words = "not compared yet"
-    if line:
+    if line and method.name in outdated(project):
+        words = "trained after the last compare: no test accuracy is known of it; run `python cli.py compare`"
+    elif line:
         words = (
             f"test top-1 {100 * line['top1']:.1f} % [{100 * line['low']:.1f}, {100 * line['high']:.1f}] "
             f"on {content['test_images']} images"

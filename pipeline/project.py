@@ -22,6 +22,7 @@ from features.manifest import Manifest
 from features.network import Layer, Size, parse_layer
 from features.weights import Weights
 from pipeline.datasets import AUTO_SIZE
+from pipeline.overrides import written
 from pipeline.params import Settings, load
 
 if TYPE_CHECKING:
@@ -225,13 +226,27 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _same(made: Mapping[str, Any], asked: Mapping[str, Any], what: Path, command: str, above: str) -> None:
-    """Compare the parameters something was made with to those of now."""
+    """Compare the parameters something was made with to those of now; BadInput names all that differ."""
+    differ = _differing(made, asked, above)
+    if not differ:
+        return
+    were = ", ".join(f"{name} = {json.dumps(before)}" for name, before, _ in differ)
+    are = ", ".join(json.dumps(now) for *_, now in differ)
+    back = " ".join(f"-S {written(name, before)}" for name, before, _ in differ)
+    raise BadInput(
+        f"{what} was made with {were}, now {'it is' if len(differ) == 1 else 'they are'} {are}; repeat "
+        f"{back}, or write that into params.yaml; or run `python cli.py {command}` first, which makes it "
+        "anew for the settings of now"
+    )
+
+
+def _differing(made: Mapping[str, Any], asked: Mapping[str, Any], above: str) -> list[tuple[str, Any, Any]]:
+    """Parameters by their whole name, with what they were and what they are."""
+    found = []
     for name in {**made, **asked}:
         before, now = made.get(name), asked.get(name)
         if isinstance(before, Mapping) and isinstance(now, Mapping):
-            _same(before, now, what, command, f"{above}{name}.")
+            found += _differing(before, now, f"{above}{name}.")
         elif before != now:
-            raise BadInput(
-                f"{what} was made with {above}{name} = {json.dumps(before)}, now it is {json.dumps(now)}; "
-                f"run `python cli.py {command}` first"
-            )
+            found.append((f"{above}{name}", before, now))
+    return found

@@ -18,6 +18,7 @@ from pipeline.advice.results import judgement
 from pipeline.advice.scenario import named
 from pipeline.inspection.inspect import inspection
 from pipeline.inspection.thumbnails import Thumbnails
+from pipeline.lines import since
 from pipeline.page import (
     accuracy,
     confusion,
@@ -48,7 +49,7 @@ def report(project: Project) -> None:
         .get_template("report.html")
         .render(
             about=_about(compared),
-            verdict=verdict(compared.lines, compared.test_images),
+            verdict=[*since(project), *verdict(compared.lines, compared.test_images)],
             sections=sections,
             thumbnails=thumbnails.used,
         )

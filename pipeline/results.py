@@ -11,7 +11,7 @@ from rich.table import Table
 from features.progress import clock
 from pipeline import budget
 from pipeline.budget import EqualBudget
-from pipeline.lines import Line, baseline_of, read_lines
+from pipeline.lines import Line, baseline_of, read_lines, since
 from pipeline.project import Project
 from pipeline.terminal import MARKS, plain_console, print_whole
 from pipeline.verdict import p_value, verdict
@@ -28,6 +28,8 @@ def results(project: Project) -> None:
         console.print(sentence)
     for sentence in at_equal_budget(budget.read(project)):
         console.print(sentence)
+    for sentence in since(project):
+        console.print(sentence, soft_wrap=True)
     if project.report.exists():
         console.print(f"Report: {project.report}", soft_wrap=True)
 

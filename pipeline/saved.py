@@ -8,7 +8,6 @@ precision, rounded as the store rounds them. That is checked by the fingerprint 
 that the stores themselves are not needed.
 """
 
-import contextlib
 import difflib
 import hashlib
 import importlib.util
@@ -35,7 +34,7 @@ from features.turns import turn
 from features.views import names
 from pipeline.applied import open_head
 from pipeline.datasets import ARRAYS
-from pipeline.lines import BASELINES, ENSEMBLE, TRUST
+from pipeline.lines import BASELINES, ENSEMBLE, TRUST, trained
 from pipeline.project import Project, read_json
 
 OTHER_PILLOW = "trained on images that another Pillow decoded and resized, to other bits"
@@ -94,16 +93,6 @@ class Method(Protocol):
 
         From any thread, with the same numbers.
         """
-
-
-def trained(project: Project) -> dict[str, Path]:
-    """Folders of all methods that are trained, by name; `ensemble` has none of its own."""
-    cards = [*project.artifacts.glob("heads/*/*/card.json"), *project.finetune_folder().glob("*/card.json")]
-    found = {}
-    for card in sorted(cards):
-        with contextlib.suppress(FileNotFoundError):  # it is being made anew, or swept
-            found[str(read_json(card).get("method"))] = card.parent
-    return found
 
 
 def open_method(project: Project, name: str) -> Method:
@@ -256,11 +245,21 @@ def _made_by(frozen: Frozen, cards: Sequence[Mapping[str, Any]]) -> tuple[str, L
             given = (frozen.fingerprint(layer, choice, library) for layer, _ in pairs)
             if all(one == card["inputs"]["features"] for one, (_, card) in zip(given, pairs, strict=True)):
                 return (numerics if any(layer.steps for layer, _ in pairs) else ""), library
+    _other_settings(frozen.project, frozen.layers)
     heads = " ".join(dict.fromkeys(f"--head {card['head']}" for card in cards))
     raise BadInput(
         f"{frozen.name} was trained on other features than these settings give (weights, image size, "
         f"views or dtype); run `python cli.py extract` and `python cli.py train {heads}` first"
     )
+
+
+def _other_settings(project: Project, layers: Sequence[Layer]) -> None:
+    """Raise BadInput that names the settings which the manifest, or a store, was made with, if others."""
+    if project.manifest.exists():
+        manifest = project.read_manifest()
+        for layer in layers:
+            if (project.features / f"{layer.stem}.zarr").exists():
+                project.store(layer, manifest)
 
 
 def _choice(project: Project, trained_on: str) -> Choice:

@@ -139,9 +139,9 @@ def test_disagreeing_inputs_name_the_command_to_run_first(project: Path, cli: Cl
         if needs:
             assert re.search(rf"run `(python cli\.py )?{needs}` first", done.stderr)
     seed = cli("extract", "--project", project, "-S", "dataset.seed=5", code=2)
-    assert "dataset.seed = 0, now it is 5; run `python cli.py prepare` first" in seed.stderr
+    assert "dataset.seed = 0, now it is 5; repeat -S dataset.seed=0, or" in seed.stderr
     dtype = cli("train", "--head", "knn", "--project", project, "-S", "extract.dtype=float32", code=2)
-    assert 'extract.dtype = "float16", now it is "float32"; run `python cli.py extract`' in dtype.stderr
+    assert 'extract.dtype = "float16", now it is "float32"; repeat -S extract.dtype=float16' in dtype.stderr
 
 
 class Texts(HTMLParser):

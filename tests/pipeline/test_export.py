@@ -25,13 +25,13 @@ from pipeline.extraction import extract
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head
 from pipeline.heads.normalisation import Normalisation
+from pipeline.lines import trained
 from pipeline.onnx_graph import Graph, network, preprocess
 from pipeline.onnx_heads import classify
 from pipeline.onnx_model import to_onnx
 from pipeline.predict import Predictor
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
-from pipeline.saved import trained
 from pipeline.train import train
 from pipeline.training.tail import Tuned, arrays
 from pipeline.tuned import rebuilt, steps_of

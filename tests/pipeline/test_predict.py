@@ -32,11 +32,10 @@ from pipeline.datasets import source
 from pipeline.extraction import extract
 from pipeline.heads import HEADS
 from pipeline.heads.normalisation import Normalisation
-from pipeline.lines import best_head, read_lines
+from pipeline.lines import best_head, read_lines, trained
 from pipeline.predict import Predictor
 from pipeline.predictions import Predictions
 from pipeline.project import Project, read_json
-from pipeline.saved import trained
 from pipeline.train import train
 from tests.conftest import QUICK, REPOSITORY, Cli, make_project, ready
 from tests.pipeline.conftest import NASTY

@@ -131,7 +131,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path, images: Path) -> None:
     project = opened(tmp_path, images)
     manifest = prepare(project)
     found = problems(project)
-    assert found["red/empty.jpg"] == ("an empty file, not an image", "set aside")
+    assert found["red/empty.jpg"] == ("the file is empty", "set aside")
     assert found["red/text.jpg"][1] == found["red/half.png"][1] == "set aside"
     assert found["red/notes.txt"] == ("its extension is not that of a known image format", "ignored")
     assert found["red/.DS_Store"] == ("a file of the system or a program", "ignored")

@@ -327,6 +327,7 @@ def test_sweep_is_shown_where_it_is_of_these_images_and_settings(finished: Proje
     record = {
         "manifest": finished.read_manifest().digest,
         "finetune": finished.settings.finetune.model_dump(mode="json") | {"modes": ["scratch"]},
+        "score": finished.settings.tuning.score,
     }
     leave(finished, "cut", record)
     assert studied(finished) == (["Where to cut"], [])

@@ -290,15 +290,15 @@ def test_augmentation_flips_and_crops_each_image_by_itself(task: Callable[..., T
 
 @pytest.mark.parametrize("score", ["macro-f1", "log-loss"])
 def test_an_epoch_is_scored_as_a_head_is(task: Callable[..., Task], score: str) -> None:
-    one = task("freeze:conv4_1", batch_size=4, top="pool5", images=36)
-    rows = one.rows[::3]  # of all classes
-    one = replace(one, rows=rows, validation=rows, score=score)  # learned by heart: all are right
-    kept = train(one, 3).chosen
-    assert kept.validation_top1 == 1
-    # Sure to about 12.5 of 13, not to 1: what 12 images can carry
-    assert 0.01 < kept.validation_log_loss < 0.12
-    expected = -kept.validation_log_loss if score == "log-loss" else 1.0
-    assert kept.validation_score == pytest.approx(expected)
+    one = replace(task("freeze:conv4_1", batch_size=4, top="pool5", images=36), score=score)
+    history = train(one, 2).history
+    for epoch in history:
+        # After calibration nothing is much worse than chance, whatever the logits' size
+        assert epoch.validation_log_loss < np.log(3) + 0.1
+        if score == "log-loss":
+            assert epoch.validation_score == pytest.approx(-epoch.validation_log_loss)
+    chosen = max(epoch.validation_score for epoch in history)
+    assert train(one, 2).chosen.validation_score == pytest.approx(chosen)
 
 
 def test_why_a_prefix_is_cached_or_not(prepared: Project) -> None:
