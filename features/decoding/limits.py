@@ -13,8 +13,9 @@ class Unreadable(ValueError):
 def check_bytes(count: int) -> None:
     """Raise Unreadable for a file of more bytes than are read into memory; to be asked before they are."""
     if count > MAX_BYTES:
+        most = MAX_BYTES >> 30
         raise Unreadable(
-            f"{count / (1 << 30):,.1f} GiB, and files of up to {MAX_BYTES >> 30} GiB are read; save it smaller"
+            f"{count / (1 << 30):,.1f} GiB, and files of up to {most} GiB are read; save it smaller"
         )
 
 
