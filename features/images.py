@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from features import probe
 from features.decoding.decode import Decoded, decode, upright_rgb
 from features.decoding.formats import EXTENSIONS, OTHER_EXTENSIONS, kind
-from features.decoding.limits import MAX_PIXELS, MIN_SIDE, Unreadable
+from features.decoding.limits import MAX_PIXELS, MIN_SIDE, Unreadable, check_bytes
 from features.errors import BadInput
 from features.files import read_bytes
 from features.network import PIXELS_SIZE, Size
@@ -41,6 +41,7 @@ __all__ = [
     "Preprocessing",
     "Unreadable",
     "array_sha256",
+    "check_bytes",
     "control_pixels",
     "decode",
     "kind",

@@ -64,6 +64,8 @@ def decode(data: bytes, at_least: int = 0) -> Decoded:
     Unreadable
         With the reason in words, for anything that is not one whole image of a
         listed format within the size limits.
+    MemoryError
+        Where memory is short, which says nothing of the file.
     """
     if not data:
         raise Unreadable("the file is empty")
@@ -72,7 +74,7 @@ def decode(data: bytes, at_least: int = 0) -> Decoded:
         loaded, notes = _reader(found, at_least)(data)
         notes += holes.of(found, data, loaded)
         image, more = upright(loaded)
-    except Unreadable:
+    except (Unreadable, MemoryError):
         raise
     except Exception as error:
         raise Unreadable(_reason(error, found)) from error

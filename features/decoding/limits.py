@@ -1,12 +1,22 @@
 """Why a file is not used, and within which limits an image has to be."""
 
 MAX_PIXELS = 120_000_000  # phones reach 108 megapixels; a 20 kB file can claim 169
+MAX_BYTES = 2 << 30  # twice what so many take in 16 bits with transparency; a film called .jpg has more
 MIN_SIDE = 4  # pixels; below, nothing but noise would be enlarged
 MAX_ASPECT = 20  # beyond, the centre crop is a sliver of a huge resized image
 
 
 class Unreadable(ValueError):
     """A file that cannot be used as an image; the message is the reason."""
+
+
+def check_bytes(count: int) -> None:
+    """Raise Unreadable for a file of more bytes than are read into memory; to be asked before they are."""
+    if count > MAX_BYTES:
+        most = MAX_BYTES >> 30
+        raise Unreadable(
+            f"{count / (1 << 30):,.1f} GiB, and files of up to {most} GiB are read; save it smaller"
+        )
 
 
 def check_size(size: tuple[int, int]) -> None:

@@ -58,6 +58,8 @@ def _turned(image: Image.Image) -> Image.Image:
     try:
         turned = image.getexif().get(ORIENTATION) in range(2, 9)
         return ImageOps.exif_transpose(image) if turned else image  # which would copy it
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - a damaged EXIF block means: no orientation given
         return image
 

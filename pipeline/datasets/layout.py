@@ -15,7 +15,7 @@ from itertools import combinations
 from features.errors import BadInput
 from features.manifest import SPLITS
 from pipeline.datasets.faults import checked
-from pipeline.datasets.names import form, says_nothing, split_of, split_within
+from pipeline.datasets.names import form, part_of, says_nothing, split_of, split_within
 from pipeline.datasets.system import THUMBNAILS
 from pipeline.datasets.walk import Passed, Place, Tree
 
@@ -167,6 +167,11 @@ def _classes(tree: Tree, folder: Place, passed: list[Passed]) -> list[Place]:
     for (one, names), (other, more) in combinations(several, 2):
         if len(both := names & more) >= SHARED and 2 * len(both) >= len(within[one] | within[other]):
             raise BadInput(_no_classes(folder, one, other, sorted(both)))
+    if len(classes) > 1 and len({part_of(one.name) for one in classes}) == 1 and part_of(classes[0].name):
+        raise BadInput(
+            f"{folder.path}: {classes[0].name} and {classes[1].name} have the names of parts of a data set, "
+            f"not of classes; {TABLE}, or rename them if they are classes"
+        )
     return classes
 
 

@@ -3,6 +3,7 @@
 split_of("Training")      # "train"
 split_of("seg_test")      # "test"
 split_of("trains")        # "": no split's name
+part_of("fold_3")         # "fold"
 twins(["Cat", "dog", "cat"])   # yields ("Cat", "cat", "in upper and lower case only")
 """
 
@@ -24,6 +25,8 @@ AROUND = r"(?:seg|sets?|subset|split|data|dataset|images?|imgs?|photos?|pictures
 UNICODE = "in Unicode form only"
 _MEANT = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 _SPLIT = re.compile(rf"(?:{AROUND}[\W_]*)*({'|'.join(_MEANT)}|{'|'.join(EITHER)})(?:[\W_]*{AROUND})*")
+_PART = re.compile(rf"(fold|split|batch|shard|chunk|{'|'.join(_MEANT)})[\W_]*[0-9]+")
+_NUMBER = re.compile(r"0*([0-9]+?)(?:\.0+)?")  # spreadsheets drop leading zeros, data frames make 1 to 1.0
 _AROUND = re.compile(rf"{AROUND}(?:[\W_]*{AROUND})*")
 
 
@@ -47,6 +50,12 @@ def split_within(name: str) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
+def part_of(name: str) -> str:
+    """Return the word of a name such as fold0 or train_2, that of a part and of no class; or nothing."""
+    found = _PART.fullmatch(name.strip().casefold())
+    return found[1] if found else ""
+
+
 def says_nothing(name: str) -> bool:
     """Whether a name tells of no class: data, images, photos, dataset."""
     return _AROUND.fullmatch(name.strip().casefold()) is not None
@@ -61,10 +70,15 @@ def shown(path: str) -> str:
 
 
 def form(name: str) -> str:
-    """Return what people see of a name: Unicode's composed form, without case, runs of space as one."""
+    """Return what people see of a name: Unicode's composed form, without case, runs of space as one.
+
+    Of a whole number it is the number, however it is written.
+    """
     if not name.isascii():
         name = unicodedata.normalize("NFC", name)
-    return " ".join(name.casefold().split())
+    seen = " ".join(name.casefold().split())
+    number = _NUMBER.fullmatch(seen)
+    return number[1] if number else seen
 
 
 def twins(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -83,4 +97,8 @@ def _difference(name: str, other: str) -> str:
         return UNICODE
     if composed.casefold() == same.casefold():
         return "in upper and lower case only"
-    return "in spaces only" if composed.split() == same.split() else "in spaces and case only"
+    if composed.split() == same.split():
+        return "in spaces only"
+    if composed.casefold().split() == same.casefold().split():
+        return "in spaces and case only"
+    return "in how the number is written only"

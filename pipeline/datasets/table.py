@@ -20,6 +20,7 @@ from pipeline.datasets.names import SPLIT_NAMES, split_of
 from pipeline.datasets.table_files import Files
 
 Line = tuple[int, list[str]]
+MISSING = ("nan", "NaN", "<NA>")  # pandas' words: as a group they would join all images that have none
 
 
 def listing(root: Path, name: str) -> Listing:
@@ -122,6 +123,12 @@ def _image(faults: _Faults, line: int, cells: dict[str, str]) -> Found | None:
         return None
     if not label:
         faults.add(line, f"{cells['path']} has no label", "give it one, or delete the line")
+        return None
+    if nothing := next((cell for cell in (label, group) if cell in MISSING), ""):
+        what = "label" if nothing == label else "group"
+        fault = f"{cells['path']} has the {what} {nothing!r}, as data frames write what is missing"
+        remedy = "give it one, or delete the line" if nothing == label else "leave it empty, or rename it"
+        faults.add(line, fault, remedy)
         return None
     meant = split_of(split)
     if split and meant not in SPLIT_NAMES:

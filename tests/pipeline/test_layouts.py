@@ -94,6 +94,8 @@ def test_a_split_that_is_not_there_is_drawn(names: tuple[str, ...], tmp_path: Pa
         (["train/steam", "train/diesel", "plane"], "train may be .* split, with diesel .* beside plane"),
         (["train_cats", "train_dogs", "test_cats", "test_dogs"], "test_cats and train_cats .* train/cats"),
         (["trainA", "testA"], "testA and trainA look like splits of one class; arrange them as test/a"),
+        (["fold0", "fold1", "fold2"], "fold0 and fold1 have the names of parts .*; list"),
+        (["train_1", "train_2"], "train_1 and train_2 have the names of parts"),
         (["only"], r"there is one class only, 'only'"),
     ],
 )  # fmt: skip

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from features.errors import BadInput
+from features.images import Unreadable
 from features.manifest import Manifest
+from pipeline import given
 from pipeline.params import Dataset
 from pipeline.prepare import prepare
 from pipeline.project import Project
@@ -110,6 +112,18 @@ def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
         for k in range(40):
             picture(root / label / f"{k}.png", 100 * number + k)
     assert prepare(opened(tmp_path, root)).classes == ("plane", "train")
+
+
+def test_a_huge_file_is_set_aside_unread(tmp_path: Path, images: Path) -> None:
+    with (images / "red" / "film.jpg").open("wb") as film:
+        film.truncate(1 << 40)  # takes no room on the disk; reading it would take all memory
+    project = opened(tmp_path, images)
+    prepare(project)
+    assert problems(project)["red/film.jpg"] == (
+        "1,024.0 GiB, and files of up to 2 GiB are read; save it smaller", "set aside"
+    )  # fmt: skip
+    with pytest.raises(Unreadable, match="files of up to 2 GiB are read"):
+        given.opened(images / "red" / "film.jpg")
 
 
 def test_nothing_is_dropped_in_silence(tmp_path: Path, images: Path) -> None:

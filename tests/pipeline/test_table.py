@@ -11,6 +11,7 @@ from features.errors import BadInput
 from features.images import ImageFolder
 from features.manifest import COLUMNS, Manifest
 from pipeline.datasets import source
+from pipeline.datasets.names import twins
 from pipeline.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import QUICK, make_project
@@ -306,6 +307,22 @@ def test_groups_that_differ_in_case_are_refused(root: Path) -> None:
         splits(root)
 
 
+@pytest.mark.parametrize("other", ["07", "7.0"])
+@pytest.mark.parametrize("column", ["label", "group"])
+def test_a_number_in_two_spellings_is_refused(column: str, other: str, root: Path) -> None:
+    labels = [other if number == 4 else "70" if number % 2 else "7" for number in range(COUNT)]
+    columns = {"label": labels} if column == "label" else {"label": LABELS, "group": labels}
+    write(root / "images.csv", path=PATHS, **columns)
+    with pytest.raises(
+        BadInput, match=rf"the {'classe' if column == 'label' else 'group'}s .* in how the number"
+    ):
+        splits(root)
+
+
+def test_numbers_that_differ_are_no_twins() -> None:
+    assert not list(twins(["0", "1", "10", "100", "1.5", "1.50x", "v01", "v1"]))
+
+
 def test_a_class_whose_files_are_all_missing_is_refused(root: Path) -> None:
     write(root / "images.csv", path=[*PATHS, "gone.png"], label=[*LABELS, "rare"])
     with pytest.raises(
@@ -329,6 +346,8 @@ def test_a_class_whose_files_are_all_missing_is_refused(root: Path) -> None:
             r"line 4: a\.png stands in line 2 already \(the first of 2 such lines\) "
             r"\(1 more line has another fault\); delete one",
         ),
+        ("path,label\na.png,x\nb.png,nan\n", "line 3: b.png has the label 'nan', .* missing; give it one"),
+        ("path,label,group\na.png,x,NaN\nb.png,y,NaN\n", "the group 'NaN', .*2 such lines.*; leave it empty"),
         ("path,label,split\na.png,x,eval\n", r"line 2: the split 'eval' should be one of train, .*test"),
         ("path,label,groups\na.png,x,1\n", "'groups', which may be meant as 'group'.* rename it to group"),
         ("path,label,Patient_Group\na.png,x,1\n", "'Patient_Group', which may be meant as 'group'"),

@@ -2,6 +2,9 @@
 
 import io
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,3 +209,24 @@ def test_what_pillow_alone_opens_is_used_as_it_is() -> None:
 def test_numbers_without_a_range_are_refused(mode: str) -> None:
     with pytest.raises(Unreadable, match="no defined brightness range"):
         upright_rgb(slope("L").convert(mode))
+
+
+def test_short_memory_says_nothing_of_a_file(tmp_path: Path) -> None:
+    Image.new("RGB", (6000, 8000)).save(tmp_path / "large.png", compress_level=1)
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT, tmp_path / "large.png"], capture_output=True, text=True
+    )
+    assert done.stdout == "MemoryError\n", done.stderr
+
+
+SHORT = """
+import pathlib, resource, sys
+from features.decoding.decode import decode
+data = pathlib.Path(sys.argv[1]).read_bytes()
+pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (40 << 20),) * 2)
+try:
+    decode(data)
+except Exception as error:
+    print(type(error).__name__)
+"""
