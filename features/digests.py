@@ -53,8 +53,13 @@ def read(store: Path) -> dict[str, Recorded]:
         Where there are none (the store is unfinished), or they cannot be read.
     """
     path = digest_file(store)
-    absent = BadInput(f"there is no finished store {store}; run `extract` first")
-    if not path.is_file() or not store.is_dir():
+    absent = BadInput(
+        f"there is no finished store {store}: its digests, {path.name}, are not beside it; run `extract` "
+        "first, or bring that file along where the store was moved or copied"
+    )
+    if not store.is_dir():
+        raise BadInput(f"there is no finished store {store}; run `extract` first")
+    if not path.is_file():
         raise absent
     sizes: dict[str, int] = {}
     records: dict[str, Recorded] = {}
@@ -64,6 +69,11 @@ def read(store: Path) -> dict[str, Recorded]:
                 sizes[size[2]] = int(size[1])
             elif (digest := DIGEST.fullmatch(line)) and _inside(digest[2], store):
                 records[digest[2].removeprefix(f"{store.name}/")] = Recorded(digest[1], sizes[digest[2]])
+            elif digest and (name := Path(digest[2]).parts[0]) != store.name:
+                raise BadInput(
+                    f"{path} is of {name}, not of {store.name}: a store and its digests keep their names; "
+                    "rename both back"
+                )
             else:
                 raise ValueError(f"it says {line[:80]!r}")
     except FileNotFoundError:  # it is being made anew

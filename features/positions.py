@@ -28,15 +28,12 @@ def positions(asked: Any, n: int, what: object) -> Positions:
     BadInput
         For numbers beyond the rows, and for anything else: fractions, single numbers, tables.
     """
-    try:
-        array = np.arange(n)[asked] if isinstance(asked, slice) else np.asarray(asked)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{what}: {asked!r} names no rows ({error})") from None
+    array = array_of(asked, n, what)
     if array.dtype == np.bool_ and array.shape == (n,):
         return np.flatnonzero(array)
     if array.ndim == 1 and not len(array):
         return np.zeros(0, np.intp)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or np.ma.isMaskedArray(asked):
+    if array.ndim != 1 or array.dtype.kind not in "iu":
         raise BadInput(
             f"{what}: rows are asked for by whole numbers (m,), one bool for each of {n} rows, or a slice, "
             f"not by {type(asked).__name__} {array.shape} {array.dtype}"
@@ -46,6 +43,16 @@ def positions(asked: Any, n: int, what: object) -> Positions:
         raise BadInput(f"{what} has rows 0 to {n - 1}; asked were {low} to {high}")
     array = array.astype(np.intp)
     return np.where(array < 0, array + n, array)
+
+
+def array_of(asked: Any, n: int, what: object) -> NDArray[Any]:
+    """What is asked for as an array; BadInput for what is none, and where values are masked."""
+    if np.ma.is_masked(asked):  # `asarray` would take what is behind the mask
+        raise BadInput(f"{what}: masked values name no rows; leave them out, as `compressed()` does")
+    try:
+        return np.arange(n)[asked] if isinstance(asked, slice) else np.asarray(asked)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: of a tensor with a gradient
+        raise BadInput(f"{what}: {asked!r} names no rows ({error})") from None
 
 
 def view_of(view: Any, views: int, what: object) -> int:

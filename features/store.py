@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from features.errors import BadInput
 from features.manifest import SPLITS
 from features.opening import opened
-from features.positions import Positions, positions, view_of
+from features.positions import Positions, array_of, positions, view_of
 from features.reading import Features, finite, streamed
 from features.transformer import Transformer
 
@@ -72,7 +72,7 @@ class FeatureStore(Transformer):
             self._close()
 
     def _close(self) -> None:
-        for name in ("_group", "_features", "ids"):
+        for name in ("path", "_group", "_features", "ids"):
             self.__dict__.pop(name, None)
 
     @classmethod
@@ -80,14 +80,21 @@ class FeatureStore(Transformer):
         """Open the store at `path` now, not on first use."""
         return cls(path).fit()
 
-    @property
+    @cached_property
     def path(self) -> Path:
-        """The group's folder."""
+        """The group's folder, as it is named from where it is asked for first: `os.chdir` moves no store."""
         if not isinstance(self.layer, str | os.PathLike):
             raise BadInput(f"layer should be a layer's name or a store's path, not {self.layer!r}")
+        if not isinstance(self.project, str | os.PathLike):
+            raise BadInput(f"project should be a project's folder, not {self.project!r}")
         if isinstance(self.layer, os.PathLike) or Path(self.layer).suffix == ".zarr":
-            return Path(self.layer)
-        return Path(self.project) / "artifacts" / "features" / f"{self.layer.replace(':', '-')}.zarr"
+            path = Path(self.layer)
+        else:
+            path = Path(self.project, "artifacts", "features", f"{self.layer.replace(':', '-')}.zarr")
+        try:
+            return path.resolve()  # its digests stand beside the folder itself, not beside a link to it
+        except ValueError:
+            raise BadInput(f"no store has a NUL in its path, as {str(path)!r} has") from None
 
     @property
     def group(self) -> zarr.Group:
@@ -160,7 +167,7 @@ class FeatureStore(Transformer):
 
     def where(self, split: str) -> Positions:
         """Row numbers of one split, ascending; BadInput for a name that is none."""
-        if split not in SPLITS:
+        if not isinstance(split, str) or split not in SPLITS:
             near = difflib.get_close_matches(str(split), SPLITS, n=1, cutoff=0.0)
             guess = f"; did you mean {near[0]!r}?" if near else ""
             raise BadInput(f"a split is one of {', '.join(SPLITS)}, not {split!r}{guess}")
@@ -236,7 +243,7 @@ class FeatureStore(Transformer):
 
     def transform(self, X: Any) -> Features:
         """Look up features, (n, width) float32, by row numbers or image ids, (n,) or (n, 1)."""
-        asked = np.asarray(X)
+        asked = array_of(X, len(self), self.path)
         if asked.ndim == 2 and asked.shape[1] == 1:
             asked = asked[:, 0]
         if asked.dtype.kind in "OSUT" and asked.ndim == 1:

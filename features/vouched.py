@@ -92,10 +92,12 @@ class Vouched(LocalStore):
     def refuse(self, damage: str) -> NoReturn:
         """Raise BadInput: made anew since it was opened, or else damaged in the way that is given."""
         try:
-            same = digests.read(self.root) == self.recorded
-        except BadInput:
-            same = False  # removed, or in the midst of being replaced
-        if not same:
+            now = digests.read(self.root)
+        except BadInput:  # or in the midst of being replaced
+            raise BadInput(
+                f"{self.root} was moved, removed or made anew since it was opened; open it again where it is"
+            ) from None
+        if now != self.recorded:
             raise BadInput(f"{self.root} was made anew since it was opened; open it again")
         raise BadInput(f"{self.root} is damaged: {damage}; {REMEDY}")
 

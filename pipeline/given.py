@@ -55,7 +55,8 @@ def taken(images: Any) -> tuple[bool, Iterable[Any]]:
     if isinstance(images, np.ndarray):
         if images.ndim in (2, 3) and images.dtype.kind not in "OSUT":
             return True, [images]
-        images = images if images.ndim else images.item()
+        if not images.ndim:
+            return taken(images.item())
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or hasattr(
         images, "read"
     ):
@@ -211,6 +212,8 @@ def _file(item: str | os.PathLike[str]) -> bytes:
 
 
 def _array(item: Any) -> NDArray[Any]:
+    if np.ma.is_masked(item):  # `asarray` would take what is behind the mask
+        raise BadInput("masked pixels have no value; fill them, as `filled(0)` does")
     try:
         return np.asarray(item)
     except Exception as error:  # of a tensor on a GPU, say

@@ -40,6 +40,7 @@ from pipeline.overrides import value_of
 from pipeline.training.modes import parse_mode
 
 MAXIMUM_SIZE = 2048  # pixels: one image's first activation then takes 1 GB
+MOST_VALUES = 10_000  # of a grid
 GRID = "should be a list of numbers, or {low, high, count}, or text such as 45 from 1e-6 to 1e5"
 NUMBER = r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 SPREAD = re.compile(rf"\s*(?P<count>\d+)\s+from\s+(?P<low>{NUMBER})\s+to\s+(?P<high>{NUMBER})\s*", re.ASCII)
@@ -116,8 +117,8 @@ def _spread(value: Any) -> Any:
     low, high, count = value["low"], value["high"], value["count"]
     if any(type(end) not in (int, float) for end in (low, high)) or not 0 < low < high < math.inf:
         raise ValueError("low and high should be numbers with 0 < low < high")
-    if type(count) is not int or count < 2:
-        raise ValueError("count should be an integer, 2 or more")
+    if type(count) is not int or not 2 <= count <= MOST_VALUES:
+        raise ValueError(f"count should be an integer from 2 to {MOST_VALUES:,}")
     return tuple(float(f"{number:.6g}") for number in np.geomspace(low, high, count))
 
 
@@ -367,6 +368,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(read_text(path))
     except FileNotFoundError:
         raise BadInput(f"there is no {path}; --project names the folder that holds it") from None
+    except NotADirectoryError:
+        raise BadInput(
+            f"{path.parent} is no folder; --project names the folder that holds {path.name}"
+        ) from None
     except (YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} is not valid YAML: {reason}") from error
@@ -377,6 +382,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _overridden(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
+        try:
+            override.encode()
+        except UnicodeEncodeError:
+            raise BadInput(f"-S {override!r} is not UTF-8, as params.yaml is; rename what it names") from None
         key, equals, text = override.removeprefix("params.yaml:").partition("=")
         if not equals:
             raise BadInput(f"-S {override!r} should be key=value, as in -S 'extract.layers=[fc7]'")

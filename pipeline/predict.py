@@ -229,7 +229,10 @@ def _name(item: Asked, number: int) -> str:
     """A path as it was given; bytes that are not UTF-8 become backslash escapes."""
     if not isinstance(item, str | os.PathLike):
         return str(number)
-    return os.fsencode(item).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(item).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # text that no file system can write: half of a surrogate pair
+        return str(os.fspath(item)).encode("utf-8", "backslashreplace").decode()
 
 
 def chosen(project: Project) -> str:

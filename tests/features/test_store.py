@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorstore
+import torch
 import xarray
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -261,7 +262,8 @@ def test_rows_are_asked_for_as_in_numpy(store: FeatureStore, rows: np.ndarray, a
         (None, "NoneType"),
         ([[0], [1, 2]], "names no rows"),
         (slice(0.5, 2), "names no rows"),
-        (np.ma.masked_array([1, 2], [True, False]), "MaskedArray"),
+        (np.ma.masked_array([1, 2], [True, False]), "masked values name no rows"),
+        (torch.ones(2, requires_grad=True), "names no rows"),
         ({1, 2}, "set"),
     ],
 )
@@ -272,6 +274,13 @@ def test_what_names_no_rows_is_refused_everywhere(store: FeatureStore, wrong: An
     for read in readers:
         with pytest.raises(BadInput, match=rf"x\.zarr.*{said}"):
             read(wrong)
+
+
+@pytest.mark.parametrize("asked", [[1, 2], ["00001", "00002"], [["00001"], ["00002"]]], ids=repr)
+def test_what_is_behind_a_mask_is_not_looked_up(store: FeatureStore, rows: np.ndarray, asked: Any) -> None:
+    np.testing.assert_array_equal(store.transform(np.ma.array(asked, mask=False)), rows[[1, 2]])
+    with pytest.raises(BadInput, match="masked values name no rows"):
+        store.transform(np.ma.array(asked, mask=np.reshape([True, False], np.shape(asked))))
 
 
 @pytest.mark.parametrize("view", [7, -1, True, 1.0, "flip"])
@@ -367,6 +376,7 @@ READERS: dict[str, Callable[[FeatureStore], Any]] = {
     "a pickled copy": lambda store: pickle.loads(pickle.dumps(store)).rows([6])[:, 0],
 }
 ANEW = "was made anew since it was opened; open it again"
+GONE = "was moved, removed or made anew since it was opened; open it again where it is"
 PUBLISHER = """
 import sys, time
 from dataclasses import replace
@@ -413,7 +423,7 @@ def test_while_another_process_publishes_the_content_is_one_or_refused(tmp_path:
                 try:
                     found = READERS[name](store)
                 except BadInput as error:
-                    assert str(error) == f"{store.path} {ANEW}"  # noqa: PT017 - or there is none
+                    assert str(error) in (f"{store.path} {ANEW}", f"{store.path} {GONE}")  # noqa: PT017 - or there is none
                     refused += 1
                     break
                 assert set(np.asarray(found).tolist()) == {fixed.get(name, content)}, name
@@ -445,6 +455,45 @@ def test_an_open_store_that_was_made_anew_has_the_old_content_or_is_refused(
         with pytest.raises(BadInput, match=ANEW):
             read()
     assert store.fit().rows([0])[0, 0] == 2  # which is how it is opened again
+
+
+def test_a_store_stays_itself_when_the_working_directory_changes(
+    tmp_path: Path, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(tmp_path / "here", rows, Layout(8, 2))
+    published(tmp_path / "there", rows[::-1], Layout(8, 2))
+    monkeypatch.chdir(tmp_path / "here")
+    store = FeatureStore(Path("x.zarr")).fit()
+    lazy, pickled = store.dask(), pickle.dumps(store)
+    monkeypatch.chdir(tmp_path / "there")
+    for found in (store.rows(slice(None)), lazy.compute(), pickle.loads(pickled).rows(slice(None))):
+        np.testing.assert_array_equal(found, rows)
+    assert FeatureStore(Path("x.zarr")).rows([0])[0].tolist() == rows[-1].tolist()
+
+
+def test_a_store_may_be_a_link_of_another_name(store: FeatureStore, rows: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    for name in ("x.zarr", "other.zarr"):
+        link = tmp_path / "links" / name
+        link.symlink_to(store.path)
+        np.testing.assert_array_equal(FeatureStore(link).rows(slice(None)), rows)
+
+
+def test_a_store_that_was_moved_says_so_and_what_to_take_along(store: FeatureStore, tmp_path: Path) -> None:
+    store.rows([0])
+    moved = tmp_path / "elsewhere" / "x.zarr"
+    moved.parent.mkdir()
+    store.path.rename(moved)
+    with pytest.raises(BadInput, match=GONE):
+        store.rows([0])
+    with pytest.raises(BadInput, match=r"its digests, x\.sha256, are not beside .* bring that file along"):
+        FeatureStore(moved).fit()
+    digests.digest_file(store.path).rename(moved.with_suffix(".sha256"))
+    assert len(FeatureStore(moved)) == 29  # as it was told
+    moved.rename(other := moved.with_name("y.zarr"))
+    moved.with_suffix(".sha256").rename(other.with_suffix(".sha256"))
+    with pytest.raises(BadInput, match=r"y\.sha256 is of x\.zarr, not of y\.zarr.*rename both back"):
+        FeatureStore(other).fit()
 
 
 def test_a_store_that_is_linked_or_published_again_as_it_was_is_read_on(tmp_path: Path) -> None:

@@ -156,6 +156,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "a folder": (".", "a folder"),
     "no path": ("a\0b.jpg", "null"),
     "no name": ("", "an empty path"),
+    "half a letter": ("\ud83d.png", "surrogates not allowed"),
+    "masked pixels": (
+        np.ma.array(np.zeros((8, 8, 3), np.uint8), mask=np.eye(8)[..., None] * [1, 1, 1]),
+        "masked pixels have no value",
+    ),
     "a long name": ("x" * 300 + ".png", "File name too long"),
     "gone": ("gone.png", "No such file"),
 }
@@ -175,7 +180,7 @@ def test_a_bad_one_is_a_row_with_a_reason(
     assert answers[1].top(3) == []
     assert [one.image for one in answers] == [
         str(paths[0]),
-        bad if isinstance(bad, str) else "1",
+        bad.encode("utf-8", "backslashreplace").decode() if isinstance(bad, str) else "1",
         str(paths[1]),
     ]
     with pytest.raises(BadInput, match=r"^image .*: "):

@@ -42,7 +42,9 @@ def test_committed_parameters_are_the_contract() -> None:
             "heads.logreg.C: low and high should be numbers with 0 < low",
         ),
         ("heads.logreg.C={low: 1, high: 2}", "should be a list of numbers, or {low, high, count}"),
-        ("heads.logreg.C={low: 1, high: 2, count: 1}", "count should be an integer, 2 or more"),
+        ("heads.logreg.C={low: 1, high: 2, count: 1}", "count should be an integer from 2 to 10,000"),
+        ("heads.logreg.C=100000000 from 1 to 10", "count should be an integer from 2 to 10,000"),
+        ("dataset.root=/photos \udcff", "is not UTF-8"),
         ("heads.mlp.epochs=true", "heads.mlp.epochs: input should be a valid integer (received True)"),
         ("heads.mlp.epochs=2.5", "heads.mlp.epochs: input should be a valid integer"),
         ("heads.knn={n: 3}", "heads.knn.k' is missing"),
@@ -151,6 +153,9 @@ def test_damaged_file_is_refused(change: tuple[str, str], said: str, tmp_path: P
 def test_missing_file_names_the_option(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--project"):
         load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").touch()
+    with pytest.raises(BadInput, match=r"params\.yaml is no folder; --project names the folder that holds"):
+        load(tmp_path / "params.yaml" / "params.yaml")
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
