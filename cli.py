@@ -10,6 +10,8 @@ Nothing heavy is imported before a command runs: `--help` answers at once.
 import errno
 import functools
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +56,7 @@ class Commands(click.Group):
 
             if not isinstance(error, BadInput):
                 raise
-            _fail(str(error))
+            _fail(str(error), options=ctx.obj or "")
         else:
             return result
 
@@ -101,8 +103,18 @@ OUTSIDE = {  # errors of the machine, and what to do about them
 }
 
 
-def _fail(sentence: str, *, code: int = 2) -> None:
-    click.echo(f"penultimate: {' '.join(sentence.split())}", err=True)
+def pasted(sentence: str, options: str) -> str:
+    """Complete the commands that a sentence names: they work from here, in this project, with these `-S`."""
+    program = "cli.py" if Path("cli.py").resolve() == HERE / "cli.py" else shlex.quote(str(HERE / "cli.py"))
+
+    def completed(found: re.Match[str]) -> str:
+        return f"`python {program}{found[1]}{'' if '-S ' in found[1] else options}`"
+
+    return re.sub(r"`python cli\.py( [^`]*)`", completed, sentence)
+
+
+def _fail(sentence: str, *, code: int = 2, options: str = "") -> None:
+    click.echo(f"penultimate: {pasted(' '.join(sentence.split()), options)}", err=True)
     sys.exit(code)
 
 
@@ -134,6 +146,10 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(overrides: tuple[str, ...], folder: Path, **options: Any) -> None:
         from pipeline.project import Project
 
+        given = [] if folder == HERE else ["--project", str(folder)]
+        given += [word for override in overrides for word in ("-S", override)]
+        options_given = "".join(f" {shlex.quote(word)}" for word in given)
+        click.get_current_context().find_root().obj = options_given if options_given.isprintable() else ""
         command(Project.open(folder, overrides), **options)
 
     return wrapped

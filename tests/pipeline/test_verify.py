@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -219,10 +220,11 @@ def test_summary_is_what_numpy_says(tmp_path: Path) -> None:
 
 
 def test_commands_say_what_is_missing(project: Path, cli: Cli) -> None:
-    assert "run `python cli.py prepare` first" in cli("verify", "--project", project, code=2).stderr
-    cli("prepare", "--project", project)
-    assert "run `python cli.py extract` first" in cli("verify", "--project", project, code=2).stderr
-    assert "run `python cli.py extract` first" in cli("info", "--project", project, code=2).stderr
+    where = ("--project", project)
+    assert re.search(r"run `python \S+cli.py prepare .*` first", cli("verify", *where, code=2).stderr)
+    cli("prepare", *where)
+    assert re.search(r"run `python \S+cli.py extract .*` first", cli("verify", *where, code=2).stderr)
+    assert re.search(r"run `python \S+cli.py extract .*` first", cli("info", *where, code=2).stderr)
     assert json.loads((project / "artifacts" / "dataset.json").read_text("utf-8"))
 
 
