@@ -72,7 +72,7 @@ class FeatureStore(Transformer):
             self._close()
 
     def _close(self) -> None:
-        for name in ("path", "_group", "_features", "ids"):
+        for name in ("_path", "_group", "_features", "ids"):
             self.__dict__.pop(name, None)
 
     @classmethod
@@ -80,9 +80,13 @@ class FeatureStore(Transformer):
         """Open the store at `path` now, not on first use."""
         return cls(path).fit()
 
-    @cached_property
+    @property
     def path(self) -> Path:
         """The group's folder, as it is named from where it is asked for first: `os.chdir` moves no store."""
+        return self._path
+
+    @cached_property
+    def _path(self) -> Path:
         if not isinstance(self.layer, str | os.PathLike):
             raise BadInput(f"layer should be a layer's name or a store's path, not {self.layer!r}")
         if not isinstance(self.project, str | os.PathLike):
