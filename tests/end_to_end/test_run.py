@@ -195,6 +195,7 @@ def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", output)
 
 
+@pytest.mark.timeout(900)  # eight times DVC, with a stage for each head
 def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path) -> None:
     heads = ["heads.rbf-svm=null", "heads.mlp=null", "heads.linear-svm=null"]
     quick = [*QUICK, "dataset.name=folder", f"dataset.root={images}", "extract.layers=[pool5]"]
