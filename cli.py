@@ -34,6 +34,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command: exit 2 with one sentence for what the user can mend, 130 when interrupted."""
+        _open_outputs()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a reader that has gone is no error
@@ -111,6 +112,16 @@ def pasted(sentence: str, options: str) -> str:
         return f"`python {program}{found[1]}{'' if '-S ' in found[1] else options}`"
 
     return re.sub(r"`python cli\.py( [^`]*)`", completed, sentence)
+
+
+def _open_outputs() -> None:
+    """Let every output take every text: one that is closed goes nowhere, what it cannot show is escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(sentence: str, *, code: int = 2, options: str = "") -> None:

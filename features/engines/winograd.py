@@ -154,7 +154,8 @@ def _threads() -> int:
     """As many as torch takes, which need not be there."""
     if torch := sys.modules.get("torch"):
         return int(torch.get_num_threads())
-    return int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or cores())
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) else cores()  # OpenMP passes over what is no number
 
 
 def _operations(
