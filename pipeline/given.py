@@ -187,8 +187,7 @@ def opened(item: Any) -> Decoded:
         raise Unreadable(item.reason)
     if isinstance(item, Image.Image):
         with _loading:
-            item.load()
-        return Decoded(upright_rgb(item))
+            return Decoded(upright_rgb(item))
     if isinstance(item, bytes | bytearray | memoryview):
         return decode(bytes(item))
     if isinstance(item, str | os.PathLike):

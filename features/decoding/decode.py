@@ -90,11 +90,14 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     ------
     Unreadable
         Beyond the size limits, and for what has no defined brightness range.
+    OSError, ValueError
+        For one that Pillow cannot load.
     """
     if data := _unloaded(image):
         with suppress(Exception):
             image.load()  # which closes its file, as it always has
         return decode(data).image
+    image.load()  # here, and not where its pixels are asked for, one that was closed meanwhile fails
     if isinstance(image, TiffImageFile):
         tiff.check_loaded(image.tag_v2)
     return upright(image)[0]

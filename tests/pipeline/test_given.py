@@ -273,3 +273,17 @@ def test_what_should_be_known_of_an_image_stands_in_its_row(
     for form in ("csv", "json", "table"):
         predict(predictor.project, names, form=form, **options)
         assert capsys.readouterr().out.count("the first of 2 frames is used") == 1
+
+
+def test_an_image_that_pillow_opened_is_read_with_the_care_that_its_file_is(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    noise.save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    half = tmp_path / "half.jpg"
+    half.write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")  # Pillow loads the rest as grey, without a word
+    assert np.asarray(Image.open(half)).shape == (64, 64, 3)
+    by_path, opened_ = predictor.predict(half), predictor.predict(Image.open(half))
+    assert by_path.problem == opened_.problem != ""
