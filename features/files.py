@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 T = TypeVar("T")
 
@@ -111,6 +111,20 @@ def by_safetensors(path: Path) -> Iterator[None]:
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Read a .safetensors file's arrays by name.
+
+    Raises
+    ------
+    SafetensorError
+        For a file that is damaged.
+    OSError
+        With the file's name, as for any other file.
+    """
+    with by_safetensors(path):
+        return load_file(path)
 
 
 def save_tensors(

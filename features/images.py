@@ -24,7 +24,7 @@ from features.decoding.decode import Decoded, decode, upright_rgb
 from features.decoding.formats import EXTENSIONS, OTHER_EXTENSIONS, kind
 from features.decoding.limits import MAX_PIXELS, MIN_SIDE, Unreadable, check_bytes
 from features.errors import BadInput
-from features.files import read_bytes
+from features.files import patiently, read_bytes
 from features.network import PIXELS_SIZE, Size
 from features.views import CORNERS, random_crop
 
@@ -41,9 +41,9 @@ __all__ = [
     "Preprocessing",
     "Unreadable",
     "array_sha256",
-    "check_bytes",
     "control_pixels",
     "decode",
+    "image_bytes",
     "kind",
     "upright_rgb",
 ]
@@ -153,6 +153,20 @@ class ImageSource(Protocol):
         """Return one image, upright RGB; BadInput where it is not the one of this digest."""
 
 
+def image_bytes(file: Path) -> bytes:
+    """Read an image file that nothing is known of yet (see `features.files.patiently`).
+
+    Raises
+    ------
+    Unreadable
+        For one that is too large to be read into memory.
+    OSError
+        With its name.
+    """
+    check_bytes(patiently(file, Path.stat).st_size)
+    return read_bytes(file)
+
+
 @dataclass(frozen=True)
 class ImageFolder:
     """Image files below a folder.
@@ -174,7 +188,7 @@ class ImageFolder:
             raise BadInput(f"{file} has changed since the manifest was made; run `prepare` again")
         try:
             return decode(data, at_least).image
-        except Unreadable as reason:  # `prepare` could read it: another version, or no memory
+        except Unreadable as reason:  # `prepare` could read it: another version
             raise BadInput(f"{file}: {reason}; run `prepare` again") from reason
 
 

@@ -18,10 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from features.errors import BadInput
-from features.files import by_safetensors, of_machine, read_text
+from features.files import load_tensors, of_machine, read_text
 
 Arrays = Mapping[str, NDArray[Any]]
 SCHEMA = 1  # of `Classifier.save`
@@ -73,8 +72,7 @@ def open_head(folder: Path) -> SavedHead:
             from pipeline.classifier import Classifier  # noqa: PLC0415 - scikit-learn and torch
 
             return Classifier.load(folder)
-        with by_safetensors(folder / "head.safetensors"):
-            arrays = load_file(folder / "head.safetensors")
+        arrays = load_tensors(folder / "head.safetensors")
         head = {key.removeprefix("head."): array for key, array in arrays.items()}
         return AppliedHead(
             tuple(card["classes"]),

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from features.errors import BadInput
-from features.files import by_safetensors, of_machine, read_text, save_tensors
+from features.files import load_tensors, of_machine, read_text, save_tensors
 from pipeline.applied import SCHEMA
 from pipeline.calibration import calibrated
 from pipeline.heads import HEADS
@@ -79,8 +78,7 @@ class Classifier:
                 raise BadInput(
                     f"{folder} has schema {card['schema']}, this version reads {SCHEMA}; train it again"
                 )
-            with by_safetensors(folder / "head.safetensors"):
-                arrays = load_file(folder / "head.safetensors")
+            arrays = load_tensors(folder / "head.safetensors")
             parts: dict[str, dict[str, NDArray[Any]]] = {"head": {}, "normalisation": {}}
             for key, value in arrays.items():
                 part, _, name = key.partition(".")

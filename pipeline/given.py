@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from features.errors import BadInput
-from features.images import Decoded, Unreadable, array_sha256, check_bytes, decode, upright_rgb
+from features.images import Decoded, Unreadable, array_sha256, decode, image_bytes, upright_rgb
 from features.manifest import Manifest, Row
 from pipeline.datasets.walk import Passed, irregular
 
@@ -201,13 +201,12 @@ def _file(item: str | os.PathLike[str]) -> bytes:
     if not os.fspath(item):
         raise Unreadable("an empty path")
     path = Path(os.fsdecode(item))
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
         raise Unreadable("a folder, from which no image was taken")
-    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-        raise Unreadable(irregular(status.st_mode))
-    check_bytes(status.st_size)
-    return path.read_bytes()
+    if not stat.S_ISREG(mode):  # a pipe would be waited for
+        raise Unreadable(irregular(mode))
+    return image_bytes(path)
 
 
 def _array(item: Any) -> NDArray[Any]:

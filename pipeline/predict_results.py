@@ -5,7 +5,6 @@ find . -name '*.jpg' | python cli.py predict - --format json
 """
 
 import csv
-import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,8 +49,6 @@ def predict(
         say_how_chosen(project)
     found = predictor.stream(lines(sys.stdin.buffer)) if live else _shown(predictor, paths, form)
     counted = _Counted(found)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     # A table is as wide as its widest row: it cannot be printed as they come
     WRITERS[form or ("csv" if live else "table")](counted, top, neighbours)
     _say(counted)

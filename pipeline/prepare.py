@@ -11,11 +11,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from features.errors import BadInput
-from features.files import patiently, read_bytes, written_aside
-from features.images import ImageArrays, ImageFolder, Unreadable, array_sha256, check_bytes, decode
+from features.files import written_aside
+from features.images import ImageArrays, ImageFolder, Unreadable, array_sha256, decode, image_bytes
 from features.immutable import sealed
 from features.manifest import SPLITS, Manifest, Row
 from features.progress import Progress
@@ -105,8 +104,7 @@ def _look_at_array(source: ImageArrays, found: Found) -> Looked:
 def _look_at_file(source: ImageFolder, found: Found) -> Looked:
     file = source.root / found.path
     try:
-        check_bytes(patiently(file, Path.stat).st_size)
-        data = read_bytes(file)
+        data = image_bytes(file)
         decoded = decode(data)
     except OSError as error:
         return Looked(found, None, checked(file, error), "unreadable")

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from torch import Tensor
 
 from features.batches import Decoder
 from features.cache import RUN_CARD
 from features.engines import choose
 from features.errors import BadInput
-from features.files import by_safetensors
+from features.files import load_tensors
 from features.forward import BLOCK_IMAGES
 from features.images import Preprocessing
 from features.immutable import Damaged, unseal
@@ -64,9 +63,7 @@ class FineTuned:
         chosen = choose(settings.extract.engine, settings.device, settings.extract.precision)
         self.device = torch.device(chosen.device)
         self.top = top = parse_layer(card["top"], settings.weights.network)
-        file = folder / "model.safetensors"
-        with by_safetensors(file):
-            tensors = load_file(file)
+        tensors = load_tensors(folder / "model.safetensors")
         self.identity = identity_of({name: folder}, cards)
         starts_threads("torch")
         mean, std = (_rgb(tensors[key]) for key in ("mean", "std"))

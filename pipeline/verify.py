@@ -113,11 +113,8 @@ def _examine(
         if store.attributes["tensors"] != plan.weights.fingerprint(layer.steps):
             return [f"the store was made with other weights than those in {project.weights_folder}"], [], ""
         if store.attributes["preprocessing"] != plan.facts(layer, plan.views[0])["preprocessing"]:
-            return (
-                [],
-                [],
-                f"{checked}; no row was computed again: another Pillow made its pixels, to other bits",
-            )
+            why = "another Pillow made its pixels, to other bits"
+            return [], [], f"{checked}; no row was computed again: {why}"
         numbers = np.random.default_rng().choice(len(manifest), min(count, len(manifest)), replace=False)
         recomputed = check_rows(store, plan, layer, np.sort(numbers))
     except BadInput as error:

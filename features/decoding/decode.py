@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from features.decoding import gif, heif, holes, jp2, jpeg, png, tiff
 from features.decoding.formats import FORMATS, HEAD, IMAGE_KINDS, READ, installed, kind
 from features.decoding.limits import MAX_PIXELS, Unreadable, check_size
-from features.decoding.rgb import upright
+from features.decoding.rgb import notes_of_frames, upright
 
 # They warn of odd metadata, and pixels are what counts. Once: threads decode, and share the filters
 warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
@@ -136,10 +136,10 @@ def _by_pillow(form: str, data: bytes) -> Read:
     """Read a format of which Pillow's modes say all there is to say."""
     with Image.open(BytesIO(data), formats=[form]) as image:
         check_size(image.size)
-        frames = getattr(image, "n_frames", 1)
+        notes = notes_of_frames(getattr(image, "n_frames", 1))
         image.seek(0)
         image.load()
-        return image, [f"the first of {frames} frames is used"] if frames > 1 else []
+        return image, notes
 
 
 def _not_read(found: str) -> str:

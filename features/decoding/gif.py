@@ -11,6 +11,7 @@ from io import BytesIO
 from PIL import Image
 
 from features.decoding.limits import check_size
+from features.decoding.rgb import notes_of_frames
 
 
 def read(data: bytes) -> tuple[Image.Image, list[str]]:
@@ -25,8 +26,7 @@ def read(data: bytes) -> tuple[Image.Image, list[str]]:
     """
     with Image.open(BytesIO(data), formats=["GIF"]) as image:
         check_size(image.size)
-        frames = getattr(image, "n_frames", 1)
-        notes = [f"the first of {frames} frames is used"] if frames > 1 else []
+        notes = notes_of_frames(getattr(image, "n_frames", 1))
         image.seek(0)
         reach = image.tile[0].extents if image.tile else None
         image.load()

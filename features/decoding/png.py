@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from features.decoding.limits import Unreadable, check_size
-from features.decoding.rgb import BACKGROUND
+from features.decoding.rgb import BACKGROUND, notes_of_frames
 
 _SIGNATURE = 8  # bytes
 _GREY, _RGB = 0, 2  # colour types
@@ -119,8 +119,7 @@ def _opened(data: bytes) -> tuple[Image.Image, list[str]]:
     depth, colour_type = data[24:26]  # of IHDR, which comes first
     with Image.open(BytesIO(data), formats=["PNG"]) as image:
         check_size(image.size)
-        frames = getattr(image, "n_frames", 1)
-        notes = [f"the first of {frames} frames is used"] if frames > 1 else []
+        notes = notes_of_frames(getattr(image, "n_frames", 1))
         clear = image.info.get("transparency")
         if colour_type == _RGB and depth == 16 and clear is not None:
             return _without_colour(data, clear), notes

@@ -108,6 +108,11 @@ def _on_white(image: Image.Image, unused: bool) -> tuple[Image.Image, list[str]]
     return Image.alpha_composite(background, image).convert("RGB"), notes_of_alpha(most)
 
 
+def notes_of_frames(count: int) -> list[str]:
+    """Say so where a file has more pictures than the one that is used."""
+    return [f"the first of {count} frames is used"] if count > 1 else []
+
+
 def notes_of_alpha(most: int) -> list[str]:
     """Say so where the highest alpha is 0."""
     return [] if most else ["every pixel is fully transparent: it is all white"]

@@ -28,7 +28,7 @@ from features.decoding.layout import (
     first,
 )
 from features.decoding.limits import Unreadable, check_size
-from features.decoding.rgb import from_array, notes_of_alpha
+from features.decoding.rgb import from_array, notes_of_alpha, notes_of_frames
 from features.decoding.samples import Values, samples
 
 _BYTEWISE = {1, 5, 8, 32946, 32773, 34925, 50000}  # none, LZW, Deflate, PackBits, LZMA, Zstandard
@@ -64,7 +64,7 @@ def read(data: bytes) -> tuple[Image.Image, list[str]]:
     check_size((layout.width, layout.height))
     if what := next(_unknown(layout), ""):
         raise Unreadable(f"a TIFF of a kind that is not read: {what}")
-    notes = [f"the first of {pictures} frames is used"] if pictures > 1 else []
+    notes = notes_of_frames(pictures)
     if layout.photometric == RGB and layout.samples == 4 and not layout.extras:
         notes.append(
             "its fourth sample, of which the file does not say what it is, is taken for transparency"
