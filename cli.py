@@ -189,7 +189,7 @@ def prepare(project: "Project", strict: bool) -> None:
     python cli.py prepare -S dataset.name=csv -S dataset.root=/path/to/images -S dataset.csv=images.csv
     python cli.py prepare -S dataset.name=cifar10 -S dataset.download=true
     """
-    from pipeline.prepare import prepare
+    from pipeline.datasets.prepare import prepare
 
     prepare(project, strict=strict)
 
@@ -203,7 +203,7 @@ def weights(project: "Project") -> None:
     python cli.py weights
     python cli.py weights -S 'weights.sources=[file]' -S weights.file=vgg16.safetensors
     """
-    from pipeline.extraction import obtain_weights
+    from pipeline.stores.weights import obtain_weights
 
     obtain_weights(project)
 
@@ -223,7 +223,7 @@ def extract(project: "Project", names: tuple[str, ...], profile: bool) -> None:
     python cli.py extract --profile
     """
     from features.network import parse_layer
-    from pipeline.extraction import extract
+    from pipeline.stores.extract import extract
 
     network = project.settings.weights.network
     extract(project, [parse_layer(name, network) for name in names] or project.layers, profile=profile)
@@ -239,7 +239,7 @@ def train(project: "Project", names: tuple[str, ...]) -> None:
     python cli.py train
     python cli.py train --head logreg -S 'heads.logreg.C=[0.1,1,10]'
     """
-    from pipeline.train import train
+    from pipeline.tuning.train import train
 
     for name in names or project.settings.heads.named():
         train(project, name)
@@ -260,7 +260,7 @@ def finetune(project: "Project", modes: tuple[str, ...]) -> None:
     python cli.py finetune --mode freeze:conv4_3 --mode dense
     python cli.py finetune --mode full -S finetune.epochs=8 -S 'finetune.learning_rate=[1e-3,1e-4]'
     """
-    from pipeline.finetune import finetune
+    from pipeline.finetuning.finetune import finetune
 
     finetune(project, modes or project.settings.finetune.modes)
 
@@ -278,7 +278,7 @@ def sweep_cut(project: "Project", cuts: tuple[str, ...], seeds: int) -> None:
     python cli.py sweep-cut
     python cli.py sweep-cut --cut full --cut freeze:conv4_1 --cut freeze:conv5_3 --seeds 5
     """
-    from pipeline.sweep_cut import sweep_cut
+    from pipeline.studies.sweep_cut import sweep_cut
 
     sweep_cut(project, cuts, seeds=seeds)
 
@@ -291,8 +291,8 @@ def compare(project: "Project") -> None:
     \b
     python cli.py compare
     """
-    from pipeline.compare import compare
-    from pipeline.results import results
+    from pipeline.comparison.compare import compare
+    from pipeline.comparison.results import results
 
     compare(project)
     results(project)
@@ -306,7 +306,7 @@ def report(project: "Project") -> None:
     \b
     python cli.py report
     """
-    from pipeline.report import report
+    from pipeline.report.report import report
 
     report(project)
     click.echo(f"report: {project.report}")
@@ -320,7 +320,7 @@ def results(project: "Project") -> None:
     \b
     python cli.py results
     """
-    from pipeline.results import results
+    from pipeline.comparison.results import results
 
     results(project)
 
@@ -358,7 +358,7 @@ def predict(project: "Project", images: tuple[str, ...], form: str | None, **opt
     python cli.py predict photos 'scans/*.png' --method pool5.logreg --top 3 --threshold 0.8
     find . -name '*.jpg' | python cli.py predict - --format json
     """
-    from pipeline.predict_results import predict
+    from pipeline.predict.predict import predict
 
     predict(project, images, form=form, **options)
 
@@ -396,7 +396,7 @@ def export(
     python cli.py export --method fc7.logreg --output classifier.onnx --images photos
     python cli.py export --method pool5.logreg --head-only --output head
     """
-    from pipeline.export import export, export_head
+    from pipeline.export.export import export, export_head
 
     if head_only:
         export_head(project, method=method, output=output)
@@ -412,7 +412,7 @@ def layer_map(project: "Project") -> None:
     \b
     python cli.py layer-map
     """
-    from pipeline.layer_map import layer_map
+    from pipeline.studies.layer_map import layer_map
 
     layer_map(project)
 
@@ -425,7 +425,7 @@ def advise(project: "Project") -> None:
     \b
     python cli.py advise
     """
-    from pipeline.advise import advise
+    from pipeline.advice.advise import advise
 
     advise(project)
 
@@ -451,7 +451,7 @@ def curve(project: "Project", heads: tuple[str, ...], layers: tuple[str, ...], d
     python cli.py curve
     python cli.py curve --head logreg --head knn --layer pool5 --draws 10
     """
-    from pipeline.curve import curve
+    from pipeline.studies.curve import curve
 
     curve(project, heads, layers, draws=draws, seed=seed)
 
@@ -475,7 +475,7 @@ def cache_info(project: "Project") -> None:
     \b
     python cli.py cache info
     """
-    from pipeline.cache import info
+    from pipeline.stores.cache import info
 
     info(project)
 
@@ -499,7 +499,7 @@ def cache_prune(
     python cli.py cache prune --older-than 90
     python cli.py cache prune --max-size 20GB --yes
     """
-    from pipeline.cache import prune
+    from pipeline.stores.cache import prune
 
     prune(project, older_than=older_than, max_size=max_size, only_unused=unused_by_this_project, delete=yes)
 
@@ -514,7 +514,7 @@ def cache_verify(project: "Project", repair: bool) -> None:
     python cli.py cache verify
     python cli.py cache verify --repair
     """
-    from pipeline.cache import verify
+    from pipeline.stores.cache import verify
 
     if not verify(project, mend=repair):
         sys.exit(1)
@@ -538,7 +538,7 @@ def verify(project: "Project", names: tuple[str, ...], rows: int, repair: bool) 
     python cli.py verify
     python cli.py verify --layer fc7 --rows 64 --repair
     """
-    from pipeline.verify import verify
+    from pipeline.stores.verify import verify
 
     if not verify(project, names, rows=rows, repair=repair):
         sys.exit(1)
@@ -554,7 +554,7 @@ def info(project: "Project", names: tuple[str, ...]) -> None:
     python cli.py info
     python cli.py info --layer fc7
     """
-    from pipeline.info import info
+    from pipeline.stores.info import info
 
     info(project, names)
 
@@ -570,7 +570,7 @@ def doctor(folder: Path, overrides: tuple[str, ...]) -> None:
     python cli.py doctor
     python cli.py doctor -S dataset.name=folder -S dataset.root=/path/to/images
     """
-    from pipeline.doctor import doctor
+    from pipeline.checks.doctor import doctor
 
     if not doctor(folder, overrides):
         sys.exit(1)
@@ -586,9 +586,10 @@ def run(project: "Project", strict: bool) -> None:
     python cli.py run
     python cli.py run -S dataset.name=folder -S dataset.root=/path/to/images
     """
-    from pipeline.extraction import extract, obtain_weights
-    from pipeline.prepare import prepare
-    from pipeline.train import train
+    from pipeline.datasets.prepare import prepare
+    from pipeline.stores.extract import extract
+    from pipeline.stores.weights import obtain_weights
+    from pipeline.tuning.train import train
 
     prepare(project, strict=strict)
     obtain_weights(project)
@@ -597,11 +598,11 @@ def run(project: "Project", strict: bool) -> None:
         train(project, head)
 
     from features.errors import BadInput
-    from pipeline.advise import advise
-    from pipeline.compare import compare
-    from pipeline.finetune import finetune
-    from pipeline.report import report
-    from pipeline.results import results
+    from pipeline.advice.advise import advise
+    from pipeline.comparison.compare import compare
+    from pipeline.comparison.results import results
+    from pipeline.finetuning.finetune import finetune
+    from pipeline.report.report import report
 
     finetune(project, project.settings.finetune.modes)
     compare(project)

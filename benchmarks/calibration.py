@@ -2,10 +2,10 @@
 
     python -m benchmarks.calibration
 
-Draws validation images and fits their temperature as `pipeline.calibration` does (smoothed targets) and
-by likelihood alone; then the log-loss of 2,000 other images is held against that of the temperature
-that is best for these. Scores are of two kinds, as heads give them: Gaussian around each class (logits,
-margins), and the logarithms of five neighbours' votes. The last line is how many times as much log-loss
+Draws validation images and fits their temperature as `pipeline.statistics.calibration` does (smoothed
+targets) and by likelihood alone; then the log-loss of 2,000 other images is held against that of the
+temperature that is best for these. Scores are of two kinds, as heads give them: Gaussian around each
+class (logits, margins), and the logarithms of five neighbours' votes. The last line is how many times as much log-loss
 the likelihood alone gives away, over all rows of the table with 12 and 55 images.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from pipeline.calibration import SMOOTHED, log_loss, temperature
+from pipeline.statistics.calibration import SMOOTHED, log_loss, temperature
 
 DRAWS = 300
 OTHERS = 2_000  # images that are scored

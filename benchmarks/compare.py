@@ -16,9 +16,9 @@ import numpy as np
 from scipy import stats
 from scipy.special import softmax
 
-from pipeline import statistics
-from pipeline.bootstrap import bootstrap
-from pipeline.predictions import Predictions
+from pipeline.comparison.bootstrap import bootstrap
+from pipeline.records.predictions import Predictions
+from pipeline.statistics import metrics
 
 LIMIT = 20  # seconds, the target on two cores
 MEANS = 5  # per method: three scores and two differences
@@ -39,10 +39,10 @@ def main() -> None:
     intervals = [each.interval for one in found for each in one.values()]
     intervals += [(one[key] - found[0][key]).interval for one in found[1:] for key in ("top1", "log_loss")]
     label = methods[0].label
-    losses = [statistics.log_losses(each.proba, label) for each in methods]
+    losses = [metrics.log_losses(each.proba, label) for each in methods]
     columns = np.stack([loss - losses[0] for loss in losses[1:]], axis=1)
-    statistics.holm(statistics.permutation(columns, resamples=options.resamples, seed=0))
-    statistics.holm([statistics.mcnemar(each.correct, methods[0].correct) for each in methods[1:]])
+    metrics.holm(metrics.permutation(columns, resamples=options.resamples, seed=0))
+    metrics.holm([metrics.mcnemar(each.correct, methods[0].correct) for each in methods[1:]])
     own = time.perf_counter() - begun
     begun = time.perf_counter()
     for each, one in zip(methods[: options.timed], found, strict=False):

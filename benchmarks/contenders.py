@@ -33,12 +33,13 @@ def penultimate(
     """Measure this project: float16 stores in zarr, cache and digests included, flushed to the disk."""
     from PIL import Image
 
-    import features.extract
+    import features.extraction
     from features.engines import choose, create
     from features.files import sha256_file
     from features.images import ImageFolder, Preprocessing
     from features.manifest import Manifest, Row
     from features.network import parse_layer
+    from features.recipe import Recipe
     from features.weights import Weights
 
     rows = []
@@ -52,11 +53,11 @@ def penultimate(
     choice = choose("auto", "cpu", "fp32")
     engine = create(choice, layers, opened, preprocessing)
     engine.run(np.zeros((engine.batch, side, side, 3), np.uint8))
-    features.extract.create = lambda *arguments: engine  # loaded before the clock starts, as the others' are
-    extraction = features.extract.Extraction(
-        Manifest(tuple(rows)), ImageFolder(images), layers, ("none",), opened, preprocessing, choice,
-        "float16", output / "cache",
-    )  # fmt: skip
+    features.extraction.create = lambda *arguments: (
+        engine
+    )  # loaded before the clock starts, as the others' are
+    recipe = Recipe(layers, ("none",), opened, preprocessing, choice, "float16", output / "cache")
+    extraction = features.extraction.Extraction(recipe, Manifest(tuple(rows)), ImageFolder(images))
     started = time.perf_counter()
     extraction.fill()
     for layer in layers:

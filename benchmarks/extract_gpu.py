@@ -38,16 +38,17 @@ from torchvision import datasets, transforms
 from torchvision.models import vgg16
 from torchvision.models.feature_extraction import create_feature_extractor
 
-import features.extract
+import features.extraction
 from benchmarks.photographs import chosen, photographs
 from features.batches import Decoder
 from features.cache import gather
 from features.engines import Choice, choose
 from features.engines.cuda import CudaEngine, reproducible
-from features.extract import Extraction
+from features.extraction import Extraction
 from features.images import ImageArrays, ImageFolder, ImageSource, Preprocessing, array_sha256
 from features.manifest import Manifest, Row
 from features.network import gflops, parse_layer, steps
+from features.recipe import Recipe
 from features.sources import Request, obtain, write
 from features.weights import Weights
 
@@ -226,12 +227,13 @@ class Contender:
 
 def ours(task: Task, contender: Contender, folder: Path) -> tuple[float, Extraction]:
     """Seconds from images to stores, and what was extracted."""
-    features.extract.create = lambda *arguments: contender.engine  # compiled before the clock starts
+    features.extraction.create = lambda *arguments: contender.engine  # compiled before the clock starts
     layers = [parse_layer(name, "vgg16") for name in LAYERS]
-    extraction = Extraction(
-        task.manifest, task.source, layers, ("none",), contender.weights, contender.preprocessing,
-        contender.choice, "float16", folder / "cache",
+    recipe = Recipe(
+        layers, ("none",), contender.weights, contender.preprocessing, contender.choice, "float16",
+        folder / "cache",
     )  # fmt: skip
+    extraction = Extraction(recipe, task.manifest, task.source)
     started = time.perf_counter()
     extraction.fill()
     for layer in layers if STORES else ():

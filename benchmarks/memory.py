@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CHILD = """
 import resource, sys
 import numpy as np
-import cli, features.extract
+import cli, features.extraction
 
 class Cheap:
     batch = 64
@@ -33,7 +33,7 @@ class Cheap:
     def stream(self, batches):
         return map(self.run, batches)
 
-features.extract.create = lambda *arguments: Cheap()
+features.extraction.create = lambda *arguments: Cheap()
 try:
     cli.main(["extract", "--layer", "fc7", "--project", sys.argv[1]])
 except SystemExit as stop:

@@ -19,12 +19,13 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from features.engines import Choice
-from features.extract import Extraction
+from features.extraction import Extraction
 from features.forward import BLOCK_IMAGES
 from features.images import ImageArrays, Preprocessing
 from features.manifest import Manifest, Row
 from features.network import parse_layer, steps
 from features.publish import LEVEL
+from features.recipe import Recipe
 from features.store import FeatureStore
 from features.weights import Weights
 
@@ -49,11 +50,11 @@ def extraction(folder: Path, layer: str, manifest: Manifest) -> Extraction:
         "tensors": {name: "0" * 64 for step in table for name in step.tensors},
     }  # fmt: skip
     preprocessing = Preprocessing((224, 224), True, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return Extraction(
-        manifest, ImageArrays({}), [parse_layer(layer, "vgg16")], ("none",),
-        Weights(folder / "none", provenance), preprocessing, Choice("winograd", "cpu", "fp32", ""),
-        "float16", folder / "cache",
+    recipe = Recipe(
+        (parse_layer(layer, "vgg16"),), ("none",), Weights(folder / "none", provenance), preprocessing,
+        Choice("winograd", "cpu", "fp32", ""), "float16", folder / "cache",
     )  # fmt: skip
+    return Extraction(recipe, manifest, ImageArrays({}))
 
 
 def measure(layer: str) -> float:
@@ -77,7 +78,7 @@ def measure(layer: str) -> float:
             os.sync()
             fresh = extraction(folder, layer, manifest)  # nothing checked yet
             started = time.perf_counter()
-            fresh.publish(fresh.layers[0], folder / f"ours{number}", folder / "scratch", {})
+            fresh.publish(fresh.recipe.layers[0], folder / f"ours{number}", folder / "scratch", {})
             ours.append(time.perf_counter() - started)
             store = FeatureStore(folder / f"ours{number}" / f"{layer}.zarr").features
             os.sync()

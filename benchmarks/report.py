@@ -27,13 +27,14 @@ from features.files import written_aside
 from features.immutable import sealed
 from features.manifest import SPLITS, Manifest, Row, write_csv
 from features.publish import publish
-from pipeline import plot_tables, statistics
-from pipeline.lines import DIFFERENCES, Line
+from pipeline.comparison import plot_tables
 from pipeline.params import load
-from pipeline.predictions import Predictions
-from pipeline.price import Price
 from pipeline.project import Project
-from pipeline.report import report
+from pipeline.records.comparison import DIFFERENCES, Line
+from pipeline.records.predictions import Predictions
+from pipeline.records.prices import Price
+from pipeline.report.report import report
+from pipeline.statistics import metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TARGET = 20  # seconds
@@ -199,7 +200,7 @@ def _write_per_class(project: Project, manifest: Manifest, answers: dict[str, An
     labels = manifest.labels[manifest.where("test")]
     rows = []
     for method, proba in answers.items():
-        table = statistics.confusion(proba.argmax(axis=1), labels, len(manifest.classes))
+        table = metrics.confusion(proba.argmax(axis=1), labels, len(manifest.classes))
         hits, images, given = np.diag(table), table.sum(axis=1), table.sum(axis=0)
         for k, name in enumerate(manifest.classes):
             f1 = 2 * hits[k] / max(images[k] + given[k], 1)
@@ -217,11 +218,11 @@ def _lines(labels: Any, answers: dict[str, Any], rng: np.random.Generator) -> li
             right = answers[name].argmax(axis=1) == labels
         else:
             right = rng.random(len(labels)) < (0.1 if name == "majority" else rng.uniform(0.5, 0.78))
-        lines.append(_line(name, statistics.accuracy(right), len(labels), rng))
+        lines.append(_line(name, metrics.accuracy(right), len(labels), rng))
     return lines
 
 
-def _line(name: str, top1: statistics.Interval, images: int, rng: np.random.Generator) -> Line:
+def _line(name: str, top1: metrics.Interval, images: int, rng: np.random.Generator) -> Line:
     layer, fine_tuned = name.split(".")[0], name == BASELINE
     weights = {"fc7": "untrained", "pixels": "none", "majority": "none"}.get(layer, "imagenet")
     loss, seconds = 3 - 2.5 * top1.value, float(rng.uniform(300, 900) if fine_tuned else rng.uniform(0.5, 30))
@@ -257,9 +258,7 @@ def _line(name: str, top1: statistics.Interval, images: int, rng: np.random.Gene
             device="cpu",
             device_seconds=1.8 * seconds,
             peak_memory=1_200_000_000 if fine_tuned else None,
-            joules=None,
             gpu_memory=None,
-            gpu_joules=None,
             seconds_per_trial=seconds / trials,
             break_even=2 if extracted else None,
         ),

@@ -34,7 +34,7 @@ OURS = """
 import json, os, sys, time
 marks = {}
 
-import features.extract
+import features.extraction
 
 class Marked:
     def __init__(self, engine):
@@ -51,7 +51,7 @@ def marked(*arguments):
     marks["weights"] = time.time()
     return Marked(engine)
 
-create, features.extract.create = features.extract.create, marked
+create, features.extraction.create = features.extraction.create, marked
 import cli
 cli.main(["extract", "--layer", sys.argv[1], "--project", sys.argv[2]])
 """

@@ -19,17 +19,19 @@ from torchvision.models import vgg16
 
 from benchmarks.photographs import chosen, photographs
 from features.engines import choose
-from features.extract import Extraction
+from features.extraction import Extraction
 from features.files import sha256_file
 from features.images import ImageFolder, Preprocessing
 from features.manifest import Manifest, Row
 from features.network import parse_layer, prefix
+from features.recipe import Recipe
 from features.sources import Request, obtain, write
 from features.weights import Weights
+from pipeline.finetuning.feed import Activations
+from pipeline.finetuning.network import CutNetwork
+from pipeline.finetuning.plan import Hyperparameters
+from pipeline.finetuning.trainer import Task, train
 from pipeline.params import load
-from pipeline.training.prefix import Activations
-from pipeline.training.tail import Tuned
-from pipeline.training.trainer import Recipe, Task, train
 
 SIDE, BATCH, CLASSES = 224, 32, 10
 TOP = parse_layer("pool5", "vgg16")
@@ -77,20 +79,21 @@ class Bench:
             rows.append(Row(path, path, str(number % CLASSES), "train", sha256_file(file), *size))
         return cls(folder, Manifest(tuple(rows)), Weights.open(folder / "weights"))
 
-    def model(self, cut: str) -> Tuned:
+    def model(self, cut: str) -> CutNetwork:
         """The network with a linear top, cut."""
         state, width = self.weights.state(TOP.steps), TOP.width((SIDE, SIDE))
-        return Tuned(TOP, cut, state, self.weights.normalisation, CLASSES, width)
+        return CutNetwork(TOP, cut, state, self.weights.normalisation, CLASSES, width)
 
     def ours(self, cut: str, epochs: int) -> float:
         """Seconds to train from the cache, the extraction into it and the checkpoints included."""
         begun = time.perf_counter()
         layer = parse_layer(cut, "vgg16")
-        plan = Extraction(
-            self.manifest, ImageFolder(self.folder / "images"), [layer], ("none",), self.weights,
+        recipe = Recipe(
+            (layer,), ("none",), self.weights,
             Preprocessing((SIDE, SIDE), True, *self.weights.normalisation), choose("auto", "cpu", "fp32"),
             "float16", self.folder / f"cache of {cut}",
         )  # fmt: skip
+        plan = Extraction(recipe, self.manifest, ImageFolder(self.folder / "images"))
         plan.fill()
         feed = Activations([plan.places(layer, "none")], layer.shape((SIDE, SIDE)), "float16")
         rows, settings = np.arange(len(self.manifest)), load(PARAMS).finetune
@@ -99,7 +102,8 @@ class Bench:
                 words=cut, start=lambda: self.model(cut).to(memory_format=torch.channels_last), feed=feed,
                 rows=rows, validation=rows[:0], labels=self.manifest.labels, epochs=epochs,
                 score="top1",
-                recipe=Recipe(RATE, 0.0), settings=settings.model_copy(update={"batch_size": BATCH}),
+                hyperparameters=Hyperparameters(RATE, 0.0),
+                settings=settings.model_copy(update={"batch_size": BATCH}),
                 pretrained=frozenset(), device=torch.device("cpu"),
                 file=self.folder / f"{cut}.safetensors", facts={},
             ),

@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.cached import cached
 from benchmarks.tails import Bench
-from pipeline.folds import Fold, Rows
 from pipeline.heads.linear import LogReg
-from pipeline.tuning import tune
+from pipeline.tuning.folds import Fold, Rows
+from pipeline.tuning.search import tune
 
 EPOCHS = 5
 CS = tuple(np.logspace(-6, 5, 45).tolist())

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import fingerprint, gather, open_rows
-from features.extract import Extraction, provenance
+from features.cache import gather, open_rows
+from features.extraction import Extraction, provenance
 from features.manifest import SPLITS
 from features.network import Layer, gflops
 from features.publish import publish
@@ -38,8 +38,8 @@ def assemble(
     BadInput
         Where an image is not in the cache.
     """
-    views = extraction.views
-    width, dtype = layer.width(extraction.preprocessing.size), np.dtype(extraction.dtype)
+    recipe, views = extraction.recipe, extraction.recipe.views
+    width, dtype = layer.width(recipe.preprocessing.size), np.dtype(recipe.dtype)
     places = [extraction.places(layer, view) for view in views]
     opened = lru_cache(OPEN_BLOCKS)(open_rows)
 
@@ -53,7 +53,7 @@ def assemble(
         manifest=extraction.manifest,
         rows=rows,
         shape=(len(views), width) if len(views) > 1 else (width,),
-        dtype=extraction.dtype,
+        dtype=recipe.dtype,
         attributes={**_attributes(extraction, layer), "parameters": dict(parameters)},
         reuse=reuse,
     )
@@ -62,23 +62,23 @@ def assemble(
 
 
 def _attributes(extraction: Extraction, layer: Layer) -> dict[str, Any]:
-    size, weights = extraction.preprocessing.size, extraction.weights.provenance
-    facts = extraction.facts(layer, extraction.views[0])
-    fingerprints = [extraction.blocks[layer.name, view].fingerprint for view in extraction.views]
+    recipe = extraction.recipe
+    size, weights = recipe.preprocessing.size, recipe.weights.provenance
+    facts = recipe.facts(layer, recipe.views[0])
     return {
         "layer": layer.name,
         "shape": list(layer.shape(size)),
-        "views": list(extraction.views),
+        "views": list(recipe.views),
         "gflops_per_image": round(gflops(layer.steps, size), 3),
         "classes": list(extraction.manifest.classes),
         "splits": list(SPLITS),
         "manifest": extraction.manifest.digest,
-        "fingerprint": fingerprints[0] if len(fingerprints) == 1 else fingerprint({"views": fingerprints}),
-        "fingerprints": fingerprints,
-        "weights": extraction.weights.label(layer.steps),
+        "fingerprint": recipe.fingerprint(layer),
+        "fingerprints": recipe.fingerprints(layer),
+        "weights": recipe.weights.label(layer.steps),
         "weights_source": {
             name: weights[name] for name in ("network", "source", "sha256") if name in weights
         },
         **{name: facts[name] for name in ("tensors", "preprocessing", "dtype", "numerics")},
-        **provenance(extraction.choice),
+        **provenance(recipe.choice),
     }

@@ -7,12 +7,13 @@ with written_aside(path) as aside:
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,6 +93,14 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> str:
     """Read a UTF-8 file (see `patiently`): OSErrors name it."""
     return read_bytes(path).decode("utf-8")
+
+
+def write_json(
+    path: Path, content: Mapping[str, Any] | Sequence[Any], *, scratch: Path | None = None
+) -> None:
+    """Write JSON as people can read it, whole or not at all (see `written_aside`)."""
+    with written_aside(path, scratch=scratch) as aside:
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def of_machine(error: BaseException) -> bool:

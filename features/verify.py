@@ -18,7 +18,7 @@ from features import digests
 from features.cores import cores
 from features.engines import tolerance
 from features.errors import BadInput
-from features.extract import Extraction
+from features.extraction import Extraction
 from features.files import of_machine
 from features.manifest import Manifest
 from features.network import Layer
@@ -121,18 +121,18 @@ def check_rows(
     Allowed is one spacing of the store's dtype at that value, plus the engine's
     tolerance times the layer's largest value.
     """
-    views = len(extraction.views)
+    views = len(extraction.recipe.views)
     stored = store.rows(numbers).reshape(len(numbers) * views, -1)
     grid = (numbers[:, None] * views + np.arange(views)).ravel()
     parts = [computed.rows[layer.name] for computed in extraction.compute(grid, [layer])]
     fresh = np.concatenate(parts).astype(np.float32, copy=False)
-    spacing = np.spacing(np.abs(fresh).astype(extraction.dtype)).astype(np.float32)
-    allowed = spacing + tolerance(extraction.choice.numerics) * np.abs(fresh).max()
+    spacing = np.spacing(np.abs(fresh).astype(extraction.recipe.dtype)).astype(np.float32)
+    allowed = spacing + tolerance(extraction.recipe.choice.numerics) * np.abs(fresh).max()
     difference = np.abs(stored - fresh)
     findings = []
     for position in np.flatnonzero((difference > allowed).any(axis=1)):
         row = extraction.manifest.rows[grid[position] // views]
-        view = extraction.views[grid[position] % views]
+        view = extraction.recipe.views[grid[position] % views]
         findings.append(
             f"{store.path}: row {grid[position] // views} ({row.path}, view {view}) is not what the network "
             f"computes: it differs by {difference[position].max():.3g}"

@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from features.weights import UNTRAINED
-from pipeline.lines import BASELINES, Line
+from pipeline.records.cards import BASELINES
+from pipeline.records.comparison import Line
 
 HEAD, BASELINE, CONTROL = "#2f6fab", "#c2571a", "#7a7a7a"
 COLOURS = "Blue: heads. Orange: fine-tuned. Grey: controls without a network. Hollow: untrained weights."

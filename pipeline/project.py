@@ -21,9 +21,8 @@ from features.immutable import Damaged, read_card
 from features.manifest import Manifest
 from features.network import Layer, Size, parse_layer
 from features.weights import Weights
-from pipeline.datasets import ARRAYS, AUTO_SIZE
 from pipeline.made_with import Other, differing, in_words, or_back, way_back
-from pipeline.params import Settings, load
+from pipeline.params import ARRAYS, AUTO_SIZE, Settings, load
 
 if TYPE_CHECKING:
     from features.store import FeatureStore
@@ -56,7 +55,7 @@ class Project:
 
     @property
     def problems(self) -> Path:
-        """See `pipeline.prepare`."""
+        """See `pipeline.datasets.prepare`."""
         return self.artifacts / "problems.csv"
 
     @property
@@ -76,7 +75,7 @@ class Project:
 
     @property
     def extract_record(self) -> Path:
-        """What the last extraction did: see `pipeline.extraction`."""
+        """What the last extraction did: see `pipeline.stores.extraction`."""
         return self.artifacts / "extract.json"
 
     @property
@@ -86,7 +85,7 @@ class Project:
 
     @property
     def predictions(self) -> Path:
-        """One `.npz` per method: see `pipeline.predictions`."""
+        """One `.npz` per method: see `pipeline.records.predictions`."""
         return self.artifacts / "predictions"
 
     @property
@@ -96,7 +95,7 @@ class Project:
 
     @property
     def comparison(self) -> Path:
-        """Everything that was compared: see `pipeline.lines.Line`."""
+        """Everything that was compared: see `pipeline.records.comparison.Line`."""
         return self.artifacts / "comparison.json"
 
     @property
@@ -144,6 +143,11 @@ class Project:
         if size == "auto":
             return AUTO_SIZE[self.settings.dataset.name]
         return size if isinstance(size, tuple) else (size, size)
+
+    @property
+    def crop(self) -> bool:
+        """Whether images are cropped to the network's shape: photographs are, arrays are resized whole."""
+        return self.settings.dataset.name not in ARRAYS
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.extraction import obtain_weights
-from pipeline.lines import DIFFERENCES, Line
-from pipeline.prepare import prepare
-from pipeline.price import Price
+from pipeline.datasets.prepare import prepare
 from pipeline.project import Project
+from pipeline.records.comparison import DIFFERENCES, Line
+from pipeline.records.prices import Price
+from pipeline.stores.weights import obtain_weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ASSETS = REPOSITORY.parent / "shared" / "assets"
@@ -83,8 +83,8 @@ def make_line(method: str, **known: object) -> Line:
         "majority": "cat",
         "trials": 1, "images_seen": 0, "trainable_parameters": 1, "converged": True, "chosen": "",
         "epoch": None,
-        "price": Price(device="cpu", device_seconds=None, peak_memory=None, joules=None,
-                       gpu_memory=None, gpu_joules=None, seconds_per_trial=0.0, break_even=None),
+        "price": Price(device="cpu", device_seconds=None, peak_memory=None,
+                       gpu_memory=None, seconds_per_trial=0.0, break_even=None),
     }  # fmt: skip
     values |= dict.fromkeys(DIFFERENCES) | known
     rest = dict.fromkeys((field.name for field in fields(Line) if field.name not in values), 0.0)

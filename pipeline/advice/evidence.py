@@ -19,8 +19,8 @@ from features.manifest import Manifest
 from features.store import FeatureStore
 from pipeline.advice import transferability
 from pipeline.advice.probe import Probe
-from pipeline.splits import units
-from pipeline.statistics import Interval, accuracy
+from pipeline.datasets.splits import units
+from pipeline.statistics.metrics import Interval, accuracy
 
 ROWS = 2000  # of each split, at most: what grows with their cube then takes seconds
 ENOUGH = 100  # rows; of fewer, where there are more, nothing worth saying can be said

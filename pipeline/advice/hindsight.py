@@ -15,15 +15,15 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from pipeline.advice.prices import finished
 from pipeline.advice.scenario import SCRATCH
-from pipeline.bootstrap import bootstrap
-from pipeline.lines import BASELINES, ENSEMBLE, Line, read_lines
-from pipeline.methods import trained_card
-from pipeline.predictions import Predictions
+from pipeline.comparison.bootstrap import bootstrap
 from pipeline.project import Project
-from pipeline.ranking import rank_of_methods
-from pipeline.since import outdated
-from pipeline.statistics import Interval
-from pipeline.train import method_name
+from pipeline.records.cards import BASELINES, command_of
+from pipeline.records.comparison import ENSEMBLE, Line, read_lines
+from pipeline.records.heads import layers_of, method_name, read_head
+from pipeline.records.predictions import Predictions
+from pipeline.records.since import outdated
+from pipeline.statistics.metrics import Interval
+from pipeline.statistics.ranking import rank_of_methods
 
 KINDS = {
     "head": "head on frozen features",
@@ -149,12 +149,10 @@ def current_lines(project: Project, manifest: Manifest) -> tuple[list[Line], int
 def _methods(project: Project, manifest: Manifest) -> Iterator[str]:
     """Every method that the settings name; BadInput where one is not current."""
     for head in project.settings.heads.named():
-        for layer in (None,) if head == "majority" else project.layers:
-            trained_card(project, head, layer, manifest)
+        for layer in layers_of(project, head):
+            read_head(project, head, layer, manifest)
             yield method_name(head, layer)
     for mode in project.settings.finetune.modes:
         if finished(project, manifest, mode) is None:
-            raise BadInput(
-                f"finetune.{mode} is not trained; run `python cli.py finetune --mode {mode}` first"
-            )
+            raise BadInput(f"{BASELINES}{mode} is not trained; run `{command_of(BASELINES + mode)}` first")
         yield f"{BASELINES}{mode}"

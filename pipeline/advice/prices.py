@@ -11,14 +11,15 @@ import time
 from dataclasses import dataclass
 from typing import Any, Self
 
+from features.cuts import parse_mode, top_layer
 from features.engines import choose
 from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import gflops, prefix
-from pipeline import finetune
-from pipeline.lines import BASELINES
+from pipeline.finetuning.plan import Plan
 from pipeline.project import Project, read_json
-from pipeline.training.modes import parse_mode, top_layer
+from pipeline.records.cards import BASELINES
+from pipeline.records.runs import read_run
 
 BACKWARD = 2  # forward passes that the way back costs
 TRIAL_SECONDS = 0.5  # of training a single convolution, where no run has been measured
@@ -43,7 +44,7 @@ class Price:
     epoch : float or None
         A pass over the train images.
     total : float or None
-        All passes of all recipes (see `finetune`), or a head's whole tuning; without `once`.
+        All passes of all that is tried (see `finetune`), or a head's whole tuning; without `once`.
     source : str
         `measured`, `reckoned`, or why there is no price.
     """
@@ -79,10 +80,10 @@ class Rates:
 def finished(project: Project, manifest: Manifest, mode: str) -> dict[str, Any] | None:
     """Read the card of a fine-tuning run; None where there is none with these settings and images."""
     try:
-        card = finetune.read_card(project, mode)
+        card = read_run(project, mode)
     except BadInput:
         return None
-    return card if card["inputs"] == finetune.inputs(project, manifest, mode) else None
+    return card if card["inputs"] == Plan(project, manifest, mode).facts else None
 
 
 def work(method: str, project: Project) -> Work:
@@ -102,12 +103,12 @@ def price(method: str, project: Project, manifest: Manifest, rates: Rates) -> Pr
     if card:
         epochs = card["images_seen"] / images
         return Price(card["prefix"]["seconds"], card["seconds"] / epochs, card["seconds"], "measured")
-    run = finetune.Run(project, manifest, mode)
+    plan = Plan(project, manifest, mode)
     epoch = needed.trained * ((1 + BACKWARD) * images + held) / rates.training
     once = needed.frozen * len(manifest) / (rates.extraction or rates.training)
-    if not run.choice.cached:
+    if not plan.prefix.cached:
         once, epoch = 0.0, epoch + needed.frozen * (images + held) / rates.training
-    return Price(once, epoch, epoch * run.epochs_in_all, "reckoned")
+    return Price(once, epoch, epoch * plan.epochs_in_all, "reckoned")
 
 
 def extraction_seconds(project: Project, layer: str) -> float | None:

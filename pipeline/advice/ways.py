@@ -16,17 +16,17 @@ import numpy as np
 from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import Layer, parse_layer
-from pipeline import finetune
 from pipeline.advice.evidence import Evidence, Sample
 from pipeline.advice.prices import Price, Rates, extraction_seconds, finished, price
 from pipeline.advice.scenario import FULL, HEAD, PARTIAL, SCRATCH, Scenario
-from pipeline.lines import BASELINES
-from pipeline.methods import trained_card
+from pipeline.finetuning.plan import Plan
 from pipeline.project import Project
-from pipeline.statistics import Interval, accuracy
+from pipeline.records.cards import BASELINES
+from pipeline.records.heads import MAJORITY, read_head
+from pipeline.statistics.metrics import Interval, accuracy
 
 TUNED = ("finetune.dense", PARTIAL, FULL, SCRATCH)
-CONTROLS = ("knn", "majority")
+CONTROLS = ("knn", MAJORITY)
 MEASURED, PROBED, PUBLISHED, UNKNOWN = "measured", "probe", "published", "–"  # where accuracies are from
 
 
@@ -111,10 +111,10 @@ def _head(
 def _cards(project: Project, manifest: Manifest, layer: str) -> Iterator[dict[str, Any]]:
     """Cards of the heads that are trained on a layer as it is now."""
     for head in project.settings.heads.named():
-        if head == "majority":
+        if head == MAJORITY:
             continue
         try:
-            yield trained_card(project, head, parse_layer(layer, project.settings.weights.network), manifest)
+            yield read_head(project, head, parse_layer(layer, project.settings.weights.network), manifest)
         except BadInput:
             continue
 
@@ -135,7 +135,7 @@ def _tuned(project: Project, manifest: Manifest, known: Known, frozen: float) ->
     """Fine-tuned methods; `frozen` is the accuracy of the head that published gains are put upon."""
     named = [f"{BASELINES}{mode}" for mode in project.settings.finetune.modes]
     for method in dict.fromkeys([*TUNED, *named]):
-        top = finetune.Run(project, manifest, method.removeprefix(BASELINES)).top
+        top = Plan(project, manifest, method.removeprefix(BASELINES)).top
         label = "none" if method == SCRATCH else project.read_weights().label(top.steps)
         cost = price(method, project, manifest, known.rates)
         run = finished(project, manifest, method.removeprefix(BASELINES)) if method in named else None

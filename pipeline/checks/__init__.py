@@ -1,1 +1,1 @@
-"""What `doctor` looks at: see `pipeline.doctor`. Each module's functions return findings."""
+"""What `doctor` looks at: see `pipeline.checks.doctor`. Each module's functions return findings."""

@@ -12,24 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from features.images import ImageArrays, ImageFolder
-from features.network import Size
 from pipeline.datasets import arrays, cifar, folder, mnist, table
 from pipeline.datasets.base import Found, Listing, Problem
+from pipeline.params import ARRAYS
 
-__all__ = ["AUTO_SIZE", "Found", "Listing", "Problem", "listing", "source"]
+__all__ = ["Found", "Listing", "Problem", "listing", "source"]
 
-# What `extract.image_size: auto` means. 224: the VGG paper's. 48 for 8 × 8 digits: a whole run with a
-# fine-tuned baseline within minutes on two cores. 32: CIFAR-10's own size, and the network's smallest.
-AUTO_SIZE: dict[str, Size] = {
-    "digits": (48, 48),
-    "mnist": (32, 32),
-    "fashion-mnist": (32, 32),
-    "cifar10": (32, 32),
-    "folder": (224, 224),
-    "csv": (224, 224),
-}
-
-ARRAYS: dict[str, Callable[[Path, bool], list[arrays.Part]]] = {
+READERS: dict[str, Callable[[Path, bool], list[arrays.Part]]] = {
     "digits": arrays.digits,
     "mnist": partial(mnist.read, mnist.MNIST),
     "fashion-mnist": partial(mnist.read, mnist.FASHION),
@@ -43,7 +32,7 @@ def listing(name: str, root: Path, *, csv: str = "", download: bool = False) -> 
     Parameters
     ----------
     name : str
-        A key of `AUTO_SIZE`.
+        As in `pipeline.params.AUTO_SIZE`.
     root : Path
         The folder in which the data set lies, or is downloaded to.
     csv : str
@@ -57,10 +46,10 @@ def listing(name: str, root: Path, *, csv: str = "", download: bool = False) -> 
         Where there are no images, or files are missing or damaged.
     """
     if name in ARRAYS:
-        return arrays.listing(ARRAYS[name](root, download))
+        return arrays.listing(READERS[name](root, download))
     return table.listing(root, csv) if name == "csv" else folder.listing(root)
 
 
 def source(name: str, root: Path) -> ImageFolder | ImageArrays:
     """Where the images of a manifest are read from; never downloads (see `listing`)."""
-    return arrays.source(ARRAYS[name](root, False)) if name in ARRAYS else ImageFolder(root)
+    return arrays.source(READERS[name](root, False)) if name in ARRAYS else ImageFolder(root)

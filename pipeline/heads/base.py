@@ -74,7 +74,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         return scores.reshape(*X.shape[:-1], -1)
 
     def predict_proba(self, X: Array) -> Array:
-        """Probabilities (n, n_classes), not calibrated (see `pipeline.calibration`)."""
+        """Probabilities (n, n_classes), not calibrated (see `pipeline.statistics.calibration`)."""
         return np.asarray(softmax(self.logits(X), axis=1))
 
     def predict(self, X: Array) -> Array:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from features.manifest import Manifest
 from pipeline.inspection.reduction import Array, Reduction, Rows
 from pipeline.inspection.search import neighbours
-from pipeline.natural import natural
+from pipeline.records.natural import natural
 
 POINTS = 1000  # more lie on top of each other, and each can show its picture
 COLOURS = 10  # that can be told apart

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.manifest import Manifest
-from pipeline.lines import Line, best_head
-from pipeline.predictions import Predictions
 from pipeline.project import Project
+from pipeline.records.comparison import Line, best_head
+from pipeline.records.predictions import Predictions
 
 
 @dataclass(frozen=True)

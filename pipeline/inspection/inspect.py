@@ -40,8 +40,8 @@ from pipeline.inspection.suspects import (
 )
 from pipeline.inspection.tables import write_tables
 from pipeline.inspection.thumbnails import Thumbnails
-from pipeline.lines import Line, best_head
 from pipeline.project import Project
+from pipeline.records.comparison import Line, best_head
 
 
 @dataclass(frozen=True)

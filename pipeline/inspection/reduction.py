@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from features.manifest import SPLITS, Manifest
 from features.store import FeatureStore
-from pipeline.applied import to_unit_length
+from pipeline.heads.inference import to_unit_length
 
 ROWS = 20_000  # compared with each other: the work grows with their square
 STORED = 1 << 30  # bytes of a store that are read

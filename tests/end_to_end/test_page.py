@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks.report import BASELINE, BEST, synthetic
-from pipeline.predictions import Predictions
 from pipeline.project import Project
-from pipeline.report import report
+from pipeline.records.predictions import Predictions
+from pipeline.report.report import report
 from tests.browser import chromium, needs_chromium, playwright
 
 EVIL = "<img src=x onerror=alert(1)>"

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 from features.batches import Decoder
 from features.network import parse_layer
-from pipeline.calibration import calibrated
-from pipeline.extraction import extraction
+from pipeline.finetuning.feed import Pixels
+from pipeline.finetuning.network import CutNetwork
+from pipeline.finetuning.trainer import scores
 from pipeline.heads import HEADS
 from pipeline.project import Project
-from pipeline.training.prefix import Pixels
-from pipeline.training.tail import Tuned
-from pipeline.training.trainer import scores
+from pipeline.statistics.calibration import calibrated
+from pipeline.stores.recipe import extraction_of
 from tests.conftest import QUICK, REPOSITORY, Cli, dvc, make_project
 
 
@@ -118,11 +118,11 @@ def test_batch_norm_from_images_to_predictions(tmp_path: Path, images: Path, cli
     manifest, top = project.read_manifest(), parse_layer("pool5", "vgg11_bn")
     saved = load_file(project.finetune_folder("full") / "model.safetensors")
     assert (saved["network.conv5_2_norm.running_mean"] != 0).all()  # left at zero unless batches were met
-    plan = extraction(project, manifest, [top])
-    weights, width = plan.weights, top.width(project.image_size)
-    model = Tuned(top, "pixels", weights.state(top.steps), weights.normalisation, 3, width)
+    plan = extraction_of(project, manifest, [top])
+    weights, width = plan.recipe.weights, top.width(project.image_size)
+    model = CutNetwork(top, "pixels", weights.state(top.steps), weights.normalisation, 3, width)
     model.load_state_dict(saved)
-    feed = Pixels(Decoder(manifest, plan.source, plan.preprocessing), "none")
+    feed = Pixels(Decoder(manifest, plan.source, plan.recipe.preprocessing), "none")
     logits = scores(model, feed, manifest.where("test"), torch.device("cpu"))
     card = json.loads((project.finetune_folder("full") / "card.json").read_text("utf-8"))
     assert card["chosen"]["epoch"] == 1

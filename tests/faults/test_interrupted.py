@@ -15,8 +15,8 @@ import pytest
 
 from features.errors import BadInput
 from features.publish import delete
-from pipeline.extraction import extract
 from pipeline.project import Project
+from pipeline.stores.extract import extract
 from tests.conftest import QUICK, REPOSITORY, bytes_of, commit, dvc, make_project
 
 

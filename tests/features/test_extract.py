@@ -15,8 +15,9 @@ from features.errors import BadInput
 from features.network import parse_layer
 from features.publish import delete
 from features.store import FeatureStore
-from pipeline.extraction import extract, extraction
 from pipeline.project import Project
+from pipeline.stores.extract import extract
+from pipeline.stores.recipe import extraction_of
 from tests.conftest import QUICK, REPOSITORY, Cli, bytes_of, make_project, ready
 
 
@@ -34,10 +35,12 @@ def test_store_holds_what_the_network_computes(prepared: Project) -> None:
         assert opened.attributes["weights"] == ("none" if layer.name == "pixels" else "random")
         rows = opened.rows(np.arange(len(manifest)))
         assert rows.dtype == np.float32
-        plan = extraction(prepared, manifest, [layer])
+        plan = extraction_of(prepared, manifest, [layer])
         if layer.steps:
-            engine = create(plan.choice, [layer], plan.weights, plan.preprocessing)
-            image = plan.preprocessing.pixels(Image.open(prepared.dataset_root / manifest.rows[7].path))
+            engine = create(plan.recipe.choice, [layer], plan.recipe.weights, plan.recipe.preprocessing)
+            image = plan.recipe.preprocessing.pixels(
+                Image.open(prepared.dataset_root / manifest.rows[7].path)
+            )
             batch = np.zeros((engine.batch, *image.shape), np.uint8)
             batch[0] = image
             np.testing.assert_array_equal(rows[7], engine.run(batch)[layer.name][0].astype(np.float16))
@@ -122,7 +125,7 @@ def test_damaged_block_is_computed_again(prepared: Project, capsys: pytest.Captu
     layer = parse_layer("pool5", "vgg11")
     extract(prepared, [layer])
     want = bytes_of(prepared.features)
-    plan = extraction(prepared, prepared.read_manifest(), [layer])
+    plan = extraction_of(prepared, prepared.read_manifest(), [layer])
     rows = next(plan.blocks["pool5", "none"].folder.glob("*/rows.npy"))
     data = bytearray(rows.read_bytes())
     data[-5] ^= 4

@@ -10,11 +10,12 @@ from PIL import Image
 from features import probe
 from features.network import parse_layer
 from pipeline.checks import machine
-from pipeline.extraction import extract, extraction
-from pipeline.predict import Predictor
+from pipeline.predict.predictor import Predictor
 from pipeline.project import Project
-from pipeline.train import train
-from pipeline.verify import verify
+from pipeline.stores.extract import extract
+from pipeline.stores.recipe import extraction_of
+from pipeline.stores.verify import verify
+from pipeline.tuning.train import train
 
 
 @pytest.fixture
@@ -53,9 +54,9 @@ def test_activations_of_other_bits_are_kept_apart(
     extract(prepared, [layer])
     capsys.readouterr()
     manifest = prepared.read_manifest()
-    before = extraction(prepared, manifest, [layer])
+    before = extraction_of(prepared, manifest, [layer])
     request.getfixturevalue("other_resize")
-    now = extraction(prepared, manifest, [layer])
+    now = extraction_of(prepared, manifest, [layer])
     assert not before.found(layer, "none").missing.any()
     assert now.found(layer, "none").missing.all()  # not one row of the other bits is taken for ours
     # The store that stands there is sound, and no row of it is blamed on the network

@@ -13,8 +13,8 @@ from features.images import Preprocessing
 from features.network import parse_layer
 from features.store import FeatureStore
 from features.views import AREA, MOST, RATIO, names, random_crop
-from pipeline.extraction import extract
 from pipeline.project import Project
+from pipeline.stores.extract import extract
 from tests.conftest import QUICK
 
 PREPROCESSING = Preprocessing((96, 64), True, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
@@ -130,19 +130,19 @@ def test_only_new_views_meet_the_network(prepared: Project) -> None:
 
 def test_views_hold_what_the_network_computes_of_them(prepared: Project, images: Path) -> None:
     from features.engines import create  # noqa: PLC0415 - next to its use
-    from pipeline.extraction import extraction  # noqa: PLC0415
+    from pipeline.stores.recipe import extraction_of  # noqa: PLC0415
 
     project = with_views(prepared, "crops:3")
     layer = parse_layer("pool5", "vgg11")
     extract(project, [layer])
     manifest = project.read_manifest()
-    plan = extraction(project, manifest, [layer])
-    engine = create(plan.choice, [layer], plan.weights, plan.preprocessing)
+    plan = extraction_of(project, manifest, [layer])
+    engine = create(plan.recipe.choice, [layer], plan.recipe.weights, plan.recipe.preprocessing)
     stored = FeatureStore.open(project.features / "pool5.zarr").rows(np.array([17]))[0]
     row = manifest.rows[17]
     batch = np.zeros((engine.batch, 32, 32, 3), np.uint8)
-    for number, view in enumerate(plan.views):
-        batch[number] = plan.preprocessing.pixels(Image.open(images / row.path), view, row.sha256)
+    for number, view in enumerate(plan.recipe.views):
+        batch[number] = plan.recipe.preprocessing.pixels(Image.open(images / row.path), view, row.sha256)
     np.testing.assert_array_equal(stored, engine.run(batch)["pool5"][:3].astype(np.float16))
 
 

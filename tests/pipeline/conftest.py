@@ -9,18 +9,21 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.compare import compare
-from pipeline.extraction import extract, extraction
-from pipeline.finetune import Run, finetune
+from pipeline.comparison.compare import compare
+from pipeline.finetuning.feed import open_feed
+from pipeline.finetuning.finetune import finetune
+from pipeline.finetuning.plan import Hyperparameters, Plan
+from pipeline.finetuning.run import tasks_of
+from pipeline.finetuning.start import StartingModel
+from pipeline.finetuning.trainer import Task
 from pipeline.params import parse, read_yaml
 from pipeline.project import Project
-from pipeline.train import train
-from pipeline.training import prefix
-from pipeline.training.start import Start
-from pipeline.training.trainer import Recipe, Task
+from pipeline.stores.extract import extract
+from pipeline.stores.recipe import extraction_of
+from pipeline.tuning.train import train
 from tests.conftest import QUICK, make_project, ready
 
-CPU = torch.device("cpu")
+CPU, PAIR = torch.device("cpu"), Hyperparameters(0.01, 0.1)
 NASTY = ("<img src=x onerror=alert(1)>", "[bold]猫", "قطة")  # classes of `finished`
 
 
@@ -38,14 +41,14 @@ def with_settings(project: Project, **changes: object) -> Project:
 def task(prepared: Project, tmp_path: Path) -> Callable[..., Task]:
     """Make a task of a mode; 12 images in steps of 4 unless told otherwise."""
 
-    def make(mode: str, recipe: Recipe = Recipe(0.01, 0.1), images: int = 12, **changes: object) -> Task:  # noqa: B008
+    def make(mode: str, pair: Hyperparameters = PAIR, images: int = 12, **changes: object) -> Task:
         project = with_settings(prepared, **({"batch_size": 4, "head_start": "random"} | changes))
         manifest = project.read_manifest()
-        run = Run(project, manifest, mode)
-        plan = extraction(project, manifest, [run.top], ("none",))
-        start = Start(project, plan, run.mode, run.top, CPU)
+        plan = Plan(project, manifest, mode)
+        start = StartingModel(plan, extraction_of(project, manifest, [plan.top], ("none",)), CPU)
         return replace(
-            run._task("run-0", recipe, start, prefix.feed(project, manifest, run.mode, run.choice)[0]),
+            tasks_of(plan, start, open_feed(plan)[0])[0],
+            hyperparameters=pair,
             rows=manifest.where("train")[:images],
             validation=manifest.where("validation")[:6],
             epochs=3,

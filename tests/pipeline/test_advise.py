@@ -16,18 +16,18 @@ from features.manifest import Manifest, Row
 from features.network import gflops, parse_layer, prefix
 from features.weights import PROVENANCE
 from pipeline.advice.advice import Advice
+from pipeline.advice.advise import advise
 from pipeline.advice.evidence import ROWS, sample, through_source
 from pipeline.advice.hindsight import HEADS, OTHERS, SIZE, current_lines, judge
 from pipeline.advice.prices import BACKWARD, Rates, convolution_rate, price, work
 from pipeline.advice.scenario import FOUR, FULL, HEAD, LARGE, PARTIAL, SCRATCH, scenario, similarity
-from pipeline.advise import advise
-from pipeline.compare import compare
-from pipeline.extraction import extract
-from pipeline.finetune import finetune
-from pipeline.lines import Line
-from pipeline.predictions import Predictions
+from pipeline.comparison.compare import compare
+from pipeline.finetuning.finetune import finetune
 from pipeline.project import Project
-from pipeline.train import train
+from pipeline.records.comparison import Line
+from pipeline.records.predictions import Predictions
+from pipeline.stores.extract import extract
+from pipeline.tuning.train import train
 from tests.conftest import QUICK, Cli, make_line, make_project, ready
 
 HEADS_OFF = ("heads.rbf-svm=null", "heads.mlp=null", "heads.linear-svm=null")

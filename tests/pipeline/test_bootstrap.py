@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import softmax
 
-from pipeline import statistics
-from pipeline.bootstrap import Bootstrapped, bootstrap, resample_weights
-from pipeline.predictions import Predictions
+from pipeline.comparison.bootstrap import Bootstrapped, bootstrap, resample_weights
+from pipeline.records.predictions import Predictions
+from pipeline.statistics import metrics
 
 
 def predictions(proba: NDArray[np.float64], label: NDArray[np.int64]) -> Predictions:
@@ -70,9 +70,9 @@ def test_statistics_of_resamples_are_those_of_the_rows_drawn(n_classes: int) -> 
         predicted = proba.argmax(axis=1)
         expected = {
             "top1": (predicted == labels).mean(),
-            "log_loss": statistics.log_loss(proba, labels),
-            "brier": statistics.brier(proba, labels),
-            "macro_f1": statistics.macro_f1(predicted, labels, n_classes),
+            "log_loss": metrics.log_loss(proba, labels),
+            "brier": metrics.brier(proba, labels),
+            "macro_f1": metrics.macro_f1(predicted, labels, n_classes),
         }
         for name, value in expected.items():
             assert replicates[name].replicates[number] == pytest.approx(value, rel=1e-5), name

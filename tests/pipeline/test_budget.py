@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.budget import EqualBudget, equal_budget
+from pipeline.comparison.budget import equal_budget
 from pipeline.project import Project
+from pipeline.records.budget import EqualBudget
 
 HISTORY = (
     "run,learning_rate,weight_decay,epoch,train_loss,"

@@ -11,10 +11,10 @@ import pytest
 from features.cache import Blocks
 from features.errors import BadInput
 from features.immutable import ASIDE
-from pipeline.cache import info, parse_size, prune, used_by, verify
-from pipeline.extraction import extract
-from pipeline.finetune import finetune
+from pipeline.finetuning.finetune import finetune
 from pipeline.project import Project
+from pipeline.stores.cache import info, parse_size, prune, used_by, verify
+from pipeline.stores.extract import extract
 from tests.conftest import Cli, refusal
 
 Output = pytest.CaptureFixture[str]

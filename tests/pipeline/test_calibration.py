@@ -8,10 +8,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from pipeline.calibration import calibrated, log_loss, log_losses, temperature
-from pipeline.folds import CrossValidation, Fold, Rows
 from pipeline.heads import HEADS
-from pipeline.tuning import tune
+from pipeline.statistics.calibration import calibrated, log_loss, log_losses, temperature
+from pipeline.tuning.folds import CrossValidation, Fold, Rows
+from pipeline.tuning.search import tune
 
 GRIDS: dict[str, dict[str, Any]] = {
     "logreg": {"C": (1e-6, 1.0, 1e5)},

@@ -15,15 +15,15 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 from features.errors import BadInput
 from features.store import FeatureStore
-from pipeline.curve import curve
-from pipeline.extraction import extract
-from pipeline.folds import Rows
-from pipeline.heads import LogReg
 from pipeline.heads.base import Head
-from pipeline.learning_curve import Design, cross_fitted, halves, measure, over_draws, sizes
-from pipeline.outlook import Outlook
+from pipeline.heads.linear import LogReg
 from pipeline.project import Project
-from pipeline.statistics import Interval
+from pipeline.statistics.metrics import Interval
+from pipeline.stores.extract import extract
+from pipeline.studies.curve import curve
+from pipeline.studies.learning_curve import Design, cross_fitted, halves, measure, over_draws, sizes
+from pipeline.studies.outlook import Outlook
+from pipeline.tuning.folds import Rows
 from tests.conftest import Cli, refusal
 
 

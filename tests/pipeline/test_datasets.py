@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from features.errors import BadInput
 from features.images import ImageArrays
-from pipeline.datasets import AUTO_SIZE, Listing, cifar, listing, mnist, source
-from pipeline.prepare import prepare
+from pipeline.datasets import Listing, cifar, listing, mnist, source
+from pipeline.datasets.prepare import prepare
+from pipeline.params import AUTO_SIZE
 from pipeline.project import Project
 from tests.conftest import QUICK, REPOSITORY, make_project
 from tests.pipeline.test_prepare import problems

@@ -21,11 +21,11 @@ from packaging.requirements import Requirement
 from features.download import answers
 from features.errors import BadInput
 from pipeline.checks import machine, repository, storage
+from pipeline.checks.doctor import examine
 from pipeline.checks.finding import Finding
 from pipeline.checks.images import images as look_at_images
 from pipeline.checks.weights import reach, weights
-from pipeline.doctor import examine
-from pipeline.prepare import prepare
+from pipeline.datasets.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import Cli
 

@@ -19,22 +19,22 @@ from cli import main
 from features.errors import BadInput
 from features.images import Preprocessing, decode
 from features.network import parse_layer, tensor_shapes
-from pipeline.classifier import Classifier
-from pipeline.export import export
-from pipeline.extraction import extract
+from features.onnx import Graph, network, preprocess
+from pipeline.export.export import export
+from pipeline.export.heads import classify
+from pipeline.export.model import to_onnx
+from pipeline.finetuning.network import CutNetwork, arrays
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head
+from pipeline.heads.classifier import Classifier
 from pipeline.heads.normalisation import Normalisation
-from pipeline.onnx_graph import Graph, network, preprocess
-from pipeline.onnx_heads import classify
-from pipeline.onnx_model import to_onnx
-from pipeline.predict import Predictor
-from pipeline.predictions import Predictions
+from pipeline.predict.finetuned import rebuilt, steps_of
+from pipeline.predict.opening import trained
+from pipeline.predict.predictor import Predictor
 from pipeline.project import Project, read_json
-from pipeline.saved import trained
-from pipeline.train import train
-from pipeline.training.tail import Tuned, arrays
-from pipeline.tuned import rebuilt, steps_of
+from pipeline.records.predictions import Predictions
+from pipeline.stores.extract import extract
+from pipeline.tuning.train import train
 from tests.conftest import as_trained
 from tests.pipeline.conftest import NASTY
 from tests.pipeline.test_heads import GRIDS
@@ -203,7 +203,7 @@ def test_a_network_with_batch_norm_is_put_together_again() -> None:
     as_trained(state)
     normalisation = ((120.0, 110.0, 100.0), (60.0, 50.0, 40.0))
     width = layer.width((32, 32))
-    model = Tuned(layer, "conv1_1", state, normalisation, 3, width).eval()
+    model = CutNetwork(layer, "conv1_1", state, normalisation, 3, width).eval()
     saved = arrays(model.state_dict())
     pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     with torch.inference_mode():

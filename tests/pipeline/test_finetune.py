@@ -12,13 +12,14 @@ from features.cache import run_flaw
 from features.errors import BadInput
 from features.network import parse_layer
 from features.store import FeatureStore
-from pipeline import finetune
-from pipeline.extraction import extract, extraction
+from pipeline.finetuning import finetune
+from pipeline.finetuning.network import CutNetwork
+from pipeline.finetuning.plan import Plan
+from pipeline.finetuning.start import GRID, StartingModel
 from pipeline.params import parse, read_yaml
 from pipeline.project import Project
-from pipeline.training.modes import parse_mode
-from pipeline.training.start import GRID, Start
-from pipeline.training.tail import Tuned
+from pipeline.stores.extract import extract
+from pipeline.stores.recipe import extraction_of
 
 
 def with_settings(project: Project, **changes: object) -> Project:
@@ -35,11 +36,10 @@ def extracted(prepared: Project) -> Project:
 
 def test_starts_as_the_logistic_regression_on_frozen_features(extracted: Project) -> None:
     manifest, top = extracted.read_manifest(), parse_layer("pool5", "vgg11")
-    plan = extraction(extracted, manifest, [top])
-    model = Start(extracted, plan, parse_mode("full", "vgg11"), top, torch.device("cpu"))().eval()
-    pixels = np.stack([
-        plan.preprocessing.pixels(plan.source.image(row.path, row.sha256)) for row in manifest.rows[:5]
-    ])  # fmt: skip
+    extraction = extraction_of(extracted, manifest, [top])
+    model = StartingModel(Plan(extracted, manifest, "full"), extraction, torch.device("cpu"))().eval()
+    images = [extraction.source.image(row.path, row.sha256) for row in manifest.rows[:5]]
+    pixels = np.stack([extraction.recipe.preprocessing.pixels(image) for image in images])
     with torch.inference_mode():
         logits = model(torch.from_numpy(pixels)).numpy()
     frozen = extracted.store(top, manifest).rows(np.arange(5))
@@ -59,8 +59,8 @@ def test_starts_with_the_scale_that_validation_rows_prefer(extracted: Project, r
     telling = np.arange(width) < 60
     X[:, telling] += 0.8 * (np.arange(60) % 3 == manifest.labels[:, None])
     X[:, ~telling if rare else telling] *= 0.01
-    plan = extraction(extracted, manifest, [top])
-    start = Start(extracted, plan, parse_mode("full", "vgg11"), top, torch.device("cpu"))
+    extraction = extraction_of(extracted, manifest, [top])
+    start = StartingModel(Plan(extracted, manifest, "full"), extraction, torch.device("cpu"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FeatureStore, "rows", lambda store, numbers, view: X[numbers])
         assert start.head is not None
@@ -107,7 +107,7 @@ def test_a_damaged_run_is_trained_again(extracted: Project, capsys: pytest.Captu
     finetune.finetune(extracted, ("full",))
     published = extracted.finetune_folder("full")
     first = load_file(published / "model.safetensors")
-    run = finetune.Run(extracted, extracted.read_manifest(), "full").folder
+    run = Plan(extracted, extracted.read_manifest(), "full").folder
     for name in finetune.FILES:
         whole = (run / name).read_bytes()
         (run / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
@@ -138,11 +138,11 @@ def test_same_seed_same_weights(extracted: Project, monkeypatch: pytest.MonkeyPa
 def test_dense_layers_are_kept_where_asked(extracted: Project) -> None:
     project = with_settings(extracted, top="fc7", epochs=1)
     manifest = project.read_manifest()
-    assert finetune.Run(project, manifest, "full").top.name == "fc7"
-    assert finetune.Run(extracted, manifest, "full").top.name == "pool5"  # random weights are not trained
+    assert Plan(project, manifest, "full").top.name == "fc7"
+    assert Plan(extracted, manifest, "full").top.name == "pool5"  # random weights are not trained
     top, weights = parse_layer("fc7", "vgg11"), project.read_weights()
     width = top.width(project.image_size)
-    model = Tuned(top, "pixels", weights.state(top.steps), weights.normalisation, 3, width)
+    model = CutNetwork(top, "pixels", weights.state(top.steps), weights.normalisation, 3, width)
     assert sum(isinstance(module, torch.nn.Dropout) for module in model.modules()) == 2
     pixels = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
     assert model(pixels).shape == (2, 3)

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from features.errors import BadInput
-from pipeline.given import BLANK, Given, arriving, opened, taken
-from pipeline.predict import Prediction, Predictor
-from pipeline.predict_results import predict
+from pipeline.predict.images import BLANK, Given, arriving, opened, taken
+from pipeline.predict.predict import predict
+from pipeline.predict.predictor import Prediction, Predictor
 from pipeline.project import Project
 from tests.pipeline.test_predict import images_of
 

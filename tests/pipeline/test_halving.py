@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.training.halving import epochs_in_all, rungs, search
-from pipeline.training.trainer import Diverged, Recipe, Task
+from pipeline.finetuning.plan import Hyperparameters, epochs_in_all, rungs
+from pipeline.finetuning.search import search
+from pipeline.finetuning.trainer import Diverged, Task
 
 
 @pytest.mark.parametrize(
@@ -33,16 +34,16 @@ def test_epochs_in_all() -> None:
     assert epochs_in_all(4, 4, halve=False) == 16
 
 
-def with_recipes(task: Callable[..., Task], tmp_path: Path, *rates: float) -> list[Task]:
+def at_rates(task: Callable[..., Task], tmp_path: Path, *rates: float) -> list[Task]:
     one = task("freeze:conv5_2", warmup=0)
     return [
-        replace(one, recipe=Recipe(rate, 0.0), file=tmp_path / f"{number}.safetensors")
+        replace(one, hyperparameters=Hyperparameters(rate, 0.0), file=tmp_path / f"{number}.safetensors")
         for number, rate in enumerate(rates)
     ]
 
 
 def test_the_better_half_goes_on(task: Callable[..., Task], tmp_path: Path) -> None:
-    tasks = [replace(one, epochs=4) for one in with_recipes(task, tmp_path, 0.01, 1e-12, 0.02)]
+    tasks = [replace(one, epochs=4) for one in at_rates(task, tmp_path, 0.01, 1e-12, 0.02)]
     best, states = search(tasks, halve=True)
     assert best == 1  # the others unlearn
     assert sorted(state.epochs for state in states.values()) == [1, 2, 4]
@@ -56,7 +57,7 @@ def test_the_better_half_goes_on(task: Callable[..., Task], tmp_path: Path) -> N
 def test_what_diverges_is_left_out_and_said(
     task: Callable[..., Task], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = with_recipes(task, tmp_path, 1e36, 0.01)
+    wild = at_rates(task, tmp_path, 1e36, 0.01)
     best, states = search(wild, halve=True)
     assert (best, set(states)) == (1, {1})
     assert "diverged at learning rate 1e+36" in capsys.readouterr().out

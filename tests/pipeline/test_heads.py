@@ -12,9 +12,13 @@ from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator
 
 from features.errors import BadInput
-from pipeline.classifier import Classifier
-from pipeline.heads import HEADS, KNN, MLP, LinearSVM, LogReg, Majority, RbfSVM
+from pipeline.heads import HEADS
 from pipeline.heads.base import Head
+from pipeline.heads.classifier import Classifier
+from pipeline.heads.controls import KNN, Majority
+from pipeline.heads.kernel import RbfSVM
+from pipeline.heads.linear import LinearSVM, LogReg
+from pipeline.heads.mlp import MLP
 from pipeline.heads.normalisation import Normalisation
 
 GRIDS = {

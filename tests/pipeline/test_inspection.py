@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from features.manifest import Manifest, Row
 from features.publish import publish
 from features.store import FeatureStore
-from pipeline.applied import to_unit_length
+from pipeline.heads.inference import to_unit_length
 from pipeline.inspection import embedding, reduction
 from pipeline.inspection.inspect import Inspection, inspection, store_for
 from pipeline.inspection.neighbours import examples, mixture
@@ -23,9 +23,9 @@ from pipeline.inspection.reduction import Reduction, reduce, sample
 from pipeline.inspection.search import neighbours
 from pipeline.inspection.suspects import Vote, trial, votes
 from pipeline.inspection.thumbnails import Thumbnails
-from pipeline.lines import Line
-from pipeline.predictions import Predictions
 from pipeline.project import Project
+from pipeline.records.comparison import Line
+from pipeline.records.predictions import Predictions
 from tests.conftest import make_project
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "裙子 \"'&</script>", "قميص")

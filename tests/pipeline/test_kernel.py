@@ -14,9 +14,9 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
-from pipeline.classifier import Classifier
-from pipeline.heads import RbfSVM
+from pipeline.heads.classifier import Classifier
 from pipeline.heads.gaussian import draw, kernel, root, squared_distances, unit
+from pipeline.heads.kernel import RbfSVM
 from pipeline.heads.normalisation import Normalisation
 
 GRID = {"C": (1.0, 10.0), "gamma": (0.3, 3.0)}

@@ -9,10 +9,10 @@ import pytest
 
 from features.errors import BadInput
 from features.network import parse_layer
-from pipeline.extraction import extract
-from pipeline.layer_map import depth, layer_map
 from pipeline.project import Project
-from pipeline.train import train
+from pipeline.stores.extract import extract
+from pipeline.studies.layer_map import depth, layer_map
+from pipeline.tuning.train import train
 
 OVERRIDES = [
     "extract.layers=[pool1:avg,conv1_1:avg]",

@@ -12,7 +12,7 @@ import pytest
 from features.errors import BadInput
 from pipeline.datasets import Listing, listing
 from pipeline.datasets.faults import checked
-from pipeline.prepare import prepare
+from pipeline.datasets.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import Cli, refusal
 from tests.pipeline.test_prepare import opened, picture, problems

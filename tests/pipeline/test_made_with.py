@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from features.errors import BadInput
-from pipeline.advise import advise
-from pipeline.compare import compare
-from pipeline.curve import curve
-from pipeline.extraction import extract
+from pipeline.advice.advise import advise
+from pipeline.comparison.compare import compare
 from pipeline.made_with import differing, in_words, way_back
 from pipeline.params import load
-from pipeline.predict import Predictor
+from pipeline.predict.predictor import Predictor
 from pipeline.project import Project
-from pipeline.report import report
+from pipeline.report.report import report
+from pipeline.stores.extract import extract
+from pipeline.studies.curve import curve
 from tests.conftest import REPOSITORY
 
 DIGITS = ("dataset.name=digits", "dataset.root=data")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.meter import Cost, Meter, _gpu_energy, together
+from pipeline.meter import Meter, _gpu_energy
+from pipeline.records.prices import Cost, together
 
 
 def test_processor_time_is_not_wall_time() -> None:

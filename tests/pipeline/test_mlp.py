@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from pipeline.heads import MLP
 from pipeline.heads.batches import batches
+from pipeline.heads.mlp import MLP
 
 GRID = {"hidden": (8, 24), "learning_rate": (1e-3, 1e-2), "epochs": 4, "batch_size": 32}
 

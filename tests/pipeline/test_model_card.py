@@ -11,11 +11,11 @@ from ruamel.yaml import YAML
 
 from features.manifest import Manifest, Row
 from features.store import FeatureStore
-from pipeline.classifier import Classifier
-from pipeline.extraction import extract
-from pipeline.model_card import model_card
+from pipeline.heads.classifier import Classifier
 from pipeline.project import Project
-from pipeline.train import train
+from pipeline.stores.extract import extract
+from pipeline.tuning.model_card import model_card
+from pipeline.tuning.train import train
 
 NASTY = (
     "plain", "<script>alert(1)</script>", "a | b", "*bold* _it_ `code`", "[x](javascript:1)", "&lt;",

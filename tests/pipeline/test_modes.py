@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from features.cuts import cuts_below, parse_mode, top_layer
 from features.errors import BadInput
 from features.weights import Weights
-from pipeline.training.modes import cuts_below, parse_mode, top_layer
 
 MODES = ("full", "scratch", "freeze:conv4_1", "dense")
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from benchmarks.report import BEST, synthetic
 from features.manifest import Manifest, Row
-from pipeline import plot_tables
-from pipeline.compare import _per_class
+from pipeline.comparison import plot_tables
+from pipeline.comparison.compare import _per_class
+from pipeline.comparison.methods import Method
 from pipeline.inspection.embedding import Map
-from pipeline.methods import Method
-from pipeline.natural import in_order, natural
-from pipeline.predictions import Predictions
-from pipeline.report import report
+from pipeline.records.natural import in_order, natural
+from pipeline.records.predictions import Predictions
+from pipeline.report.report import report
 
 CLASSES = tuple(str(number) for number in range(12))
 STORED = tuple(sorted(CLASSES))  # 0, 1, 10, 11, 2, …

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from features.errors import BadInput
-from pipeline.heads import KNN
+from pipeline.heads.controls import KNN
 
 
 def digits(n: int = 400) -> tuple[np.ndarray, np.ndarray]:

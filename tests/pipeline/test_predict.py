@@ -26,18 +26,18 @@ from features.images import Preprocessing
 from features.network import Size, parse_layer
 from features.store import FeatureStore
 from features.weights import Weights
-from pipeline.applied import open_head
-from pipeline.classifier import Classifier
 from pipeline.datasets import source
-from pipeline.extraction import extract
 from pipeline.heads import HEADS
+from pipeline.heads.classifier import Classifier
+from pipeline.heads.inference import open_head
 from pipeline.heads.normalisation import Normalisation
-from pipeline.lines import best_head, read_lines
-from pipeline.predict import Predictor
-from pipeline.predictions import Predictions
+from pipeline.predict.opening import trained
+from pipeline.predict.predictor import Predictor
 from pipeline.project import Project, read_json
-from pipeline.saved import trained
-from pipeline.train import train
+from pipeline.records.comparison import best_head, read_lines
+from pipeline.records.predictions import Predictions
+from pipeline.stores.extract import extract
+from pipeline.tuning.train import train
 from tests.conftest import QUICK, REPOSITORY, Cli, make_project, ready
 from tests.pipeline.conftest import NASTY
 from tests.pipeline.test_heads import GRIDS
@@ -141,7 +141,7 @@ def test_an_engine_without_torch_is_the_engine_within_its_tolerance(vgg11_weight
 def test_one_image_needs_neither_torch_nor_scikit_learn(finished: Project) -> None:
     code = """
 import sys
-from pipeline.predict import Predictor
+from pipeline.predict.predictor import Predictor
 Predictor(sys.argv[1], "pool5.logreg").predict([sys.argv[2]])
 print([name for name in ("torch", "sklearn") if name in sys.modules])
 """

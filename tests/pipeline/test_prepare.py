@@ -12,11 +12,11 @@ from PIL import Image
 from features.errors import BadInput
 from features.images import Unreadable
 from features.manifest import Manifest
-from pipeline import given
+from pipeline.datasets.prepare import prepare
+from pipeline.datasets.splits import draw
 from pipeline.params import Dataset
-from pipeline.prepare import prepare
+from pipeline.predict import images as given
 from pipeline.project import Project
-from pipeline.splits import draw
 from tests.conftest import QUICK, make_project
 
 

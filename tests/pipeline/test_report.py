@@ -12,18 +12,18 @@ import pytest
 
 from benchmarks.report import BEST, synthetic
 from features.errors import BadInput
-from pipeline import statistics
-from pipeline.extraction import extract
-from pipeline.layer_map import layer_map
-from pipeline.lines import DIFFERENCES, Line
-from pipeline.page import confusion, cost, differences, per_class, provenance, reliability, studies
-from pipeline.page.compared import Compared
-from pipeline.page.inline import inline
 from pipeline.params import load
-from pipeline.predictions import Predictions
 from pipeline.project import Project
-from pipeline.report import report
-from pipeline.train import train
+from pipeline.records.comparison import DIFFERENCES, Line
+from pipeline.records.predictions import Predictions
+from pipeline.report import confusion, cost, differences, per_class, provenance, reliability, studies
+from pipeline.report.compared import Compared
+from pipeline.report.inline import inline
+from pipeline.report.report import report
+from pipeline.statistics import metrics
+from pipeline.stores.extract import extract
+from pipeline.studies.layer_map import layer_map
+from pipeline.tuning.train import train
 from tests.conftest import make_line
 
 CLASSES = ("cat", "dog", "<b>bird</b>")
@@ -107,7 +107,7 @@ def test_reliability_bins_make_the_calibration_error() -> None:
     assert sum(each.images for each in bins) == 400
     assert {each.images for each in bins} == {26, 27}
     gap = sum(each.images * abs(each.confidence - each.accuracy.value) for each in bins) / 400
-    assert gap == pytest.approx(statistics.calibration_error(found.proba, found.label), abs=1e-6)
+    assert gap == pytest.approx(metrics.calibration_error(found.proba, found.label), abs=1e-6)
     assert [each.confidence for each in bins] == sorted(each.confidence for each in bins)
     assert len(reliability.bins(predictions(4, 2))) == 4
 

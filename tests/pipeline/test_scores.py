@@ -7,9 +7,9 @@ import pytest
 from scipy.special import softmax
 from sklearn import metrics
 
-from pipeline.lines import best_head
-from pipeline.ranking import rank
-from pipeline.scores import score
+from pipeline.records.comparison import best_head
+from pipeline.statistics.ranking import rank
+from pipeline.statistics.scores import score
 from tests.conftest import make_line
 
 RNG = np.random.default_rng(0)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from features.errors import BadInput
-from pipeline import seeds
-from pipeline.compare import compare
-from pipeline.extraction import extract
-from pipeline.finetune import finetune
-from pipeline.predictions import Predictions
+from pipeline.comparison.compare import compare
+from pipeline.finetuning.finetune import finetune
 from pipeline.project import Project
-from pipeline.statistics import mean_of_runs
-from pipeline.sweep_cut import sweep_cut
-from pipeline.train import train
+from pipeline.records import seeds
+from pipeline.records.predictions import Predictions
+from pipeline.statistics.metrics import mean_of_runs
+from pipeline.stores.extract import extract
+from pipeline.studies.sweep_cut import sweep_cut
+from pipeline.tuning.train import train
 
 MODE = "freeze:conv5_2"
 FEW = ["heads.linear-svm=null", "heads.rbf-svm=null", "heads.knn=null", f"finetune.modes=[{MODE}]",

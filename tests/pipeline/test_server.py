@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.predict import Predictor
+from pipeline.predict.predictor import Predictor
 from pipeline.project import Project
 from tests.conftest import REPOSITORY
 from tests.pipeline.test_predict import images_of

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from features.errors import BadInput
-from pipeline.predict import Predictor
+from pipeline.predict.predictor import Predictor
 from pipeline.project import Project
-from pipeline.train import train
+from pipeline.tuning.train import train
 from tests.conftest import REPOSITORY
 from tests.forks import HANG, fork_while_threads, in_a_fork
 from tests.pipeline.test_predict import images_of

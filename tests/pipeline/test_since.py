@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.compare import compare
-from pipeline.extraction import extract
-from pipeline.finetune import finetune
-from pipeline.prepare import prepare
+from pipeline.comparison.compare import compare
+from pipeline.comparison.results import results
+from pipeline.datasets.prepare import prepare
+from pipeline.finetuning.finetune import finetune
 from pipeline.project import Project, read_json
-from pipeline.report import report
-from pipeline.results import results
-from pipeline.since import outdated, since
-from pipeline.train import train
+from pipeline.records.since import outdated, since
+from pipeline.report.report import report
+from pipeline.stores.extract import extract
+from pipeline.tuning.train import train
 from tests.conftest import QUICK, Cli, make_project, ready
 
 AGAIN = "heads.logreg.C=[0.1]"

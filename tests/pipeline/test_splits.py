@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from features.manifest import SPLITS, Row
+from pipeline.datasets.splits import at_most, draw, intervals, place, settle
 from pipeline.params import Dataset
-from pipeline.splits import at_most, draw, intervals, place, settle
 
 
 def settings(seed: int) -> Dataset:

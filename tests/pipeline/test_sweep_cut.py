@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from features.errors import BadInput
-from pipeline.finetune import Run
-from pipeline.predictions import Predictions
+from pipeline.finetuning.finetune import Run
 from pipeline.project import Project
-from pipeline.sweep_cut import Cut, best, picture, sweep_cut, words
+from pipeline.records.predictions import Predictions
+from pipeline.studies.sweep_cut import Cut, best, picture, sweep_cut, words
 
 
 def test_sweeps_seeds_and_trains_nothing_twice(prepared: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,11 @@ import pytest
 
 from features.errors import BadInput
 from features.files import read_text
-from pipeline.compare import compare
-from pipeline.extraction import extract
-from pipeline.finetune import finetune
+from pipeline.comparison.compare import compare
+from pipeline.finetuning.finetune import finetune
 from pipeline.project import Project
-from pipeline.train import train
+from pipeline.stores.extract import extract
+from pipeline.tuning.train import train
 from tests.conftest import Cli, refusal
 
 FEW = ("extract.layers=[pool5]", "extract.pixels=false", "finetune.modes=[]")

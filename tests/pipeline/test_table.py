@@ -12,7 +12,7 @@ from features.images import ImageFolder
 from features.manifest import COLUMNS, Manifest
 from pipeline.datasets import source
 from pipeline.datasets.names import twins
-from pipeline.prepare import prepare
+from pipeline.datasets.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import QUICK, make_project
 from tests.pipeline.test_prepare import picture, problems

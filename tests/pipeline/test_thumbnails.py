@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from features.images import decode
+from pipeline.datasets.prepare import prepare
 from pipeline.inspection import thumbnails
 from pipeline.inspection.thumbnails import Thumbnails
-from pipeline.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import QUICK, make_project
 from tests.pipeline.test_inspection import Set, photographs

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from features.errors import BadInput
 from features.network import parse_layer
 from features.sources import TORCHVISION, initialise
-from pipeline.extraction import extraction
-from pipeline.finetune import Run
+from pipeline.finetuning import checkpoint, prefix, trainer
+from pipeline.finetuning.checkpoint import Checkpoint
+from pipeline.finetuning.finetune import Run
+from pipeline.finetuning.network import CutNetwork
+from pipeline.finetuning.plan import Hyperparameters
+from pipeline.finetuning.trainer import Task, scores, train
 from pipeline.project import Project
-from pipeline.training import checkpoint, prefix, trainer
-from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.tail import Tuned
-from pipeline.training.trainer import Recipe, Task, scores, train
+from pipeline.stores.recipe import extraction_of
 from tests.pipeline.conftest import with_settings
 
 CPU = torch.device("cpu")
@@ -43,9 +44,9 @@ def torchvision_step(task: Task, project: Project, frozen: int) -> nn.Module:
         [{"params": trained}, {"params": output.parameters()}], lr=0.01, weight_decay=0.1
     )
     mean, std = weights.normalisation
-    plan = extraction(project, project.read_manifest(), [parse_layer("pool5", "vgg11")], ("none",))
+    plan = extraction_of(project, project.read_manifest(), [parse_layer("pool5", "vgg11")], ("none",))
     pixels = np.stack([
-        plan.preprocessing.pixels(plan.source.image(row.path, row.sha256))
+        plan.recipe.preprocessing.pixels(plan.source.image(row.path, row.sha256))
         for row in (plan.manifest.rows[number] for number in task.rows)
     ])  # fmt: skip
     x = (
@@ -98,7 +99,7 @@ class CutOff(prefix.Feed):
                     raise KeyboardInterrupt
             yield batch
 
-    def logits(self, model: Tuned, batch: Tensor) -> Tensor:
+    def logits(self, model: CutNetwork, batch: Tensor) -> Tensor:
         return self.feed.logits(model, batch)
 
     def augmented(self, batch: Tensor) -> Tensor:
@@ -215,7 +216,7 @@ def test_every_image_is_seen_once_an_epoch_by_one_of_its_views(task: Callable[..
 
 def test_frozen_batch_norm_stays_as_it_is() -> None:
     top = parse_layer("pool5", "vgg11_bn")
-    model = Tuned(top, "conv3_1", initialise("vgg11_bn", 0), TORCHVISION, 3, top.width((32, 32))).train()
+    model = CutNetwork(top, "conv3_1", initialise("vgg11_bn", 0), TORCHVISION, 3, top.width((32, 32))).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8))
     model(pixels).sum().backward()
@@ -255,7 +256,7 @@ def test_learning_rate_rises_and_falls_to_zero(task: Callable[..., Task]) -> Non
 
 
 def test_patience_ends_a_run_that_no_longer_improves(task: Callable[..., Task]) -> None:
-    unlearns = task("freeze:conv5_2", Recipe(0.05, 0.0), patience=1, warmup=0)
+    unlearns = task("freeze:conv5_2", Hyperparameters(0.05, 0.0), patience=1, warmup=0)
     state = train(unlearns, 3)
     assert (state.epochs, state.chosen.epoch) == (1, 0)
     assert train(unlearns, 3).epochs == 1  # and it stays ended

@@ -14,11 +14,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from features.errors import BadInput
-from pipeline.folds import CrossValidation, Fold, Rows
-from pipeline.heads import KNN, MLP, LogReg, RbfSVM
+from pipeline.heads.controls import KNN
+from pipeline.heads.kernel import RbfSVM
+from pipeline.heads.linear import LogReg
+from pipeline.heads.mlp import MLP
 from pipeline.heads.normalisation import Normalisation
-from pipeline.statistics import mcnemar
-from pipeline.tuning import nested, tune
+from pipeline.statistics.metrics import mcnemar
+from pipeline.tuning.folds import CrossValidation, Fold, Rows
+from pipeline.tuning.search import nested, tune
 
 NAMES = tuple("0123456789")
 

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.lines import Line
-from pipeline.price import Price, break_even
-from pipeline.statistics import images_needed
-from pipeline.verdict import verdict
+from pipeline.comparison.verdict import verdict
+from pipeline.records.comparison import Line
+from pipeline.records.prices import Price, break_even
+from pipeline.statistics.metrics import images_needed
 from tests.conftest import make_line
 
 
 def price(per_trial: float, trials: int | None = None) -> Price:
-    return Price(device="cpu", device_seconds=1.0, peak_memory=1, joules=None, gpu_memory=None,
-                 gpu_joules=None, seconds_per_trial=per_trial, break_even=trials)  # fmt: skip
+    return Price(device="cpu", device_seconds=1.0, peak_memory=1, gpu_memory=None,
+                 seconds_per_trial=per_trial, break_even=trials)  # fmt: skip
 
 
 BASELINE = make_line("finetune.full", validation_top1=0.97, top1=0.97, low=0.95, high=0.98, seconds=600.0,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pipeline.stores.dvc_cache import altered_objects
 
 from features import digests
 from features.cache import Blocks
@@ -15,11 +16,11 @@ from features.network import parse_layer
 from features.store import FeatureStore
 from features.summary import summarise
 from features.verify import check_files
-from pipeline.dvc_cache import altered_objects
-from pipeline.extraction import extract, extraction
-from pipeline.info import info
 from pipeline.project import Project
-from pipeline.verify import verify
+from pipeline.stores.extract import extract
+from pipeline.stores.info import info
+from pipeline.stores.recipe import extraction_of
+from pipeline.stores.verify import verify
 from tests.conftest import QUICK, Cli, commit, dvc, make_project
 
 
@@ -136,7 +137,7 @@ def test_rows_that_the_network_did_not_compute_are_found_under_digests_that_fit(
     assert "is not what the network computes" in capsys.readouterr().out
     assert verify(prepared, ["pool5"], rows=60, repair=True)
     assert "was repaired" in capsys.readouterr().out
-    plan = extraction(prepared, prepared.read_manifest(), [layer])
+    plan = extraction_of(prepared, prepared.read_manifest(), [layer])
     assert plan.fill().run_through_network == 0  # and the cache is right again
 
 

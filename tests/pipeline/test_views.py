@@ -11,14 +11,17 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC, LinearSVC
 
-from pipeline.calibration import calibrated, log_loss, temperature
-from pipeline.classifier import Classifier
-from pipeline.folds import Fold, Rows
-from pipeline.heads import HEADS, KNN, LinearSVM, LogReg, RbfSVM
+from pipeline.heads import HEADS
 from pipeline.heads.base import Head
 from pipeline.heads.batches import one_view_each
+from pipeline.heads.classifier import Classifier
+from pipeline.heads.controls import KNN
+from pipeline.heads.kernel import RbfSVM
+from pipeline.heads.linear import LinearSVM, LogReg
 from pipeline.heads.normalisation import Normalisation
-from pipeline.tuning import Tuned, tune
+from pipeline.statistics.calibration import calibrated, log_loss, temperature
+from pipeline.tuning.folds import Fold, Rows
+from pipeline.tuning.search import Tuned, tune
 from tests.pipeline.test_heads import GRIDS
 
 SOLVERS = {

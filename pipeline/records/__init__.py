@@ -1,0 +1,1 @@
+"""What stages leave, to be read by anyone: no torch, no scikit-learn, and no stage is imported."""

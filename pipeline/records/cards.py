@@ -1,0 +1,52 @@
+"""Cards: what a trained thing says of itself, sealed, so that one that was edited or cut short is seen.
+
+card = read_card(project.finetune_folder("full"), "python cli.py finetune --mode full")
+"""
+
+from pathlib import Path
+from typing import Any
+
+from features.cache import RUN_CARD as CARD
+from features.errors import BadInput
+from features.immutable import Damaged
+from features.immutable import read_card as read_sealed
+from pipeline.project import Project
+
+BASELINES = "finetune."  # how the names of fine-tuned methods begin
+
+__all__ = ["BASELINES", "CARD", "command_of", "folder_of", "is_there", "read_card"]
+
+
+def folder_of(project: Project, method: str) -> Path:
+    """Where a trained method's card and predictions lie: `pool5.logreg`, `majority`, `finetune.full`."""
+    if method.startswith(BASELINES):
+        return project.finetune_folder(method.removeprefix(BASELINES))
+    return project.head_folder(method.rpartition(".")[2]) / method.replace(":", "-")
+
+
+def command_of(method: str) -> str:
+    """What trains a method."""
+    if method.startswith(BASELINES):
+        return f"python cli.py finetune --mode {method.removeprefix(BASELINES)}"
+    return f"python cli.py train --head {method.rpartition('.')[2]}"
+
+
+def is_there(folder: Path) -> bool:
+    """Whether something was trained into this folder."""
+    return (folder / CARD).exists()
+
+
+def read_card(folder: Path, command: str) -> dict[str, Any]:
+    """Read a folder's card.
+
+    Raises
+    ------
+    BadInput
+        Where there is none, or it is not what was written; names the command that makes it.
+    """
+    if not is_there(folder):
+        raise BadInput(f"there is no {folder}; run `{command}` first")
+    try:
+        return read_sealed(folder, CARD)
+    except Damaged as error:
+        raise BadInput(f"{folder}: {error}; run `{command}` again") from error

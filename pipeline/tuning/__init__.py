@@ -1,0 +1,1 @@
+"""The stage `train`: choosing among heads on validation rows."""
