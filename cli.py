@@ -272,7 +272,7 @@ def finetune(project: "Project", modes: tuple[str, ...]) -> None:
 @click.option("--seeds", type=int, default=3, show_default=True, help="Runs of each cut.")
 @project_options
 def sweep_cut(project: "Project", cuts: tuple[str, ...], seeds: int) -> None:
-    """Find where to cut: train the rest above every layer: artifacts/cut.json, cut.svg.
+    """Find where to cut: train the rest above every layer: artifacts/studies/cut.json, cut.svg.
 
     \b
     python cli.py sweep-cut
@@ -407,7 +407,7 @@ def export(
 @main.command("layer-map")
 @project_options
 def layer_map(project: "Project") -> None:
-    """Show which layer suits which head: the best validation accuracy of each, artifacts/layer-map.svg.
+    """Show which layer suits which head: best validation accuracies, artifacts/studies/layer-map.svg.
 
     \b
     python cli.py layer-map
@@ -445,7 +445,7 @@ def advise(project: "Project") -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of these orders.")
 @project_options
 def curve(project: "Project", heads: tuple[str, ...], layers: tuple[str, ...], draws: int, seed: int) -> None:
-    """Measure what more train images would buy: artifacts/curve.json, curve.svg.
+    """Measure what more train images would buy: artifacts/studies/curve.json, curve.svg.
 
     \b
     python cli.py curve
@@ -597,7 +597,6 @@ def run(project: "Project", strict: bool) -> None:
     for head in project.settings.heads.named():
         train(project, head)
 
-    from features.errors import BadInput
     from pipeline.advice.advise import advise
     from pipeline.comparison.compare import compare
     from pipeline.comparison.results import results
@@ -606,10 +605,7 @@ def run(project: "Project", strict: bool) -> None:
 
     finetune(project, project.settings.finetune.modes)
     compare(project)
-    try:
-        advise(project)
-    except BadInput as reason:  # no network here was trained on anything; `advise` says what would help
-        click.echo(f"advise: {str(reason).partition(';')[0]}")
+    advise(project)
     report(project)
     results(project)
 

@@ -34,6 +34,7 @@ def penultimate(
     from PIL import Image
 
     import features.extraction
+    from features.assemble import assemble
     from features.engines import choose, create
     from features.files import sha256_file
     from features.images import ImageFolder, Preprocessing
@@ -61,7 +62,7 @@ def penultimate(
     started = time.perf_counter()
     extraction.fill()
     for layer in layers:
-        extraction.publish(layer, output, output / "scratch", {})
+        assemble(extraction, layer, output, output / "scratch", {})
     yield time.perf_counter() - started
 
 

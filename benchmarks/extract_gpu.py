@@ -40,6 +40,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import features.extraction
 from benchmarks.photographs import chosen, photographs
+from features.assemble import assemble
 from features.batches import Decoder
 from features.cache import gather
 from features.engines import Choice, choose
@@ -237,7 +238,7 @@ def ours(task: Task, contender: Contender, folder: Path) -> tuple[float, Extract
     started = time.perf_counter()
     extraction.fill()
     for layer in layers if STORES else ():
-        extraction.publish(layer, folder, folder / "scratch", {})
+        assemble(extraction, layer, folder, folder / "scratch", {})
     return time.perf_counter() - started, extraction
 
 

@@ -38,27 +38,28 @@ def assemble(
     BadInput
         Where an image is not in the cache.
     """
-    recipe, views = extraction.recipe, extraction.recipe.views
-    width, dtype = layer.width(recipe.preprocessing.size), np.dtype(recipe.dtype)
-    places = [extraction.places(layer, view) for view in views]
-    opened = lru_cache(OPEN_BLOCKS)(open_rows)
+    with extraction.watch("publish"):
+        recipe, views = extraction.recipe, extraction.recipe.views
+        width, dtype = layer.width(recipe.preprocessing.size), np.dtype(recipe.dtype)
+        places = [extraction.places(layer, view) for view in views]
+        opened = lru_cache(OPEN_BLOCKS)(open_rows)
 
-    def rows(start: int, stop: int) -> NDArray[Any]:
-        parts = [gather(of_view[start:stop], width, dtype, opened) for of_view in places]
-        return np.stack(parts, axis=1) if len(parts) > 1 else parts[0]
+        def rows(start: int, stop: int) -> NDArray[Any]:
+            parts = [gather(of_view[start:stop], width, dtype, opened) for of_view in places]
+            return np.stack(parts, axis=1) if len(parts) > 1 else parts[0]
 
-    publish(
-        folder / f"{layer.stem}.zarr",
-        scratch=scratch,
-        manifest=extraction.manifest,
-        rows=rows,
-        shape=(len(views), width) if len(views) > 1 else (width,),
-        dtype=recipe.dtype,
-        attributes={**_attributes(extraction, layer), "parameters": dict(parameters)},
-        reuse=reuse,
-    )
-    for view in views:
-        extraction.blocks[layer.name, view].touch()
+        publish(
+            folder / f"{layer.stem}.zarr",
+            scratch=scratch,
+            manifest=extraction.manifest,
+            rows=rows,
+            shape=(len(views), width) if len(views) > 1 else (width,),
+            dtype=recipe.dtype,
+            attributes={**_attributes(extraction, layer), "parameters": dict(parameters)},
+            reuse=reuse,
+        )
+        for view in views:
+            extraction.blocks[layer.name, view].touch()
 
 
 def _attributes(extraction: Extraction, layer: Layer) -> dict[str, Any]:

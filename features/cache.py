@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import immutable
-from features.errors import BadInput
+from features.errors import BadInput, Damaged
 from features.files import naming, read_bytes, read_text
-from features.immutable import Damaged, is_digest, reading, unseal
+from features.immutable import is_digest, reading, unseal
 
 KEY = 32  # bytes of an image's sha256
 BLOCK_CARD, RUN_CARD = "block.json", "card.json"

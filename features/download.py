@@ -10,16 +10,12 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from features.errors import BadInput
+from features.errors import BadInput, Unavailable
 from features.files import naming, written_aside
 from features.progress import Progress
 
 TIMEOUT = 10.0  # seconds without an answer or a byte
 CHUNK = 1 << 20  # bytes per read
-
-
-class Unavailable(Exception):
-    """Something could not be had here; the message is the reason."""
 
 
 def fetch(url: str, folder: Path, *, md5: str | None = None, timeout: float = TIMEOUT) -> Path:

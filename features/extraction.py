@@ -2,18 +2,17 @@
 
     extraction = Extraction(recipe, manifest, source)
     report = extraction.fill()                      # the network meets the missing images, once
-    extraction.publish(layers[0], folder, scratch, {})  # artifacts/features/fc7.zarr
+    assemble(extraction, layers[0], folder, scratch, {})    # artifacts/features/fc7.zarr
 
 All missing layers are tapped in one forward pass (`features.forward`). An image that is
 in the cache for every layer and view asked does not meet the network.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -220,15 +219,6 @@ class Extraction:
             for block in blocks.holding(self.manifest.keys):
                 immutable.discard(self.recipe.cache_root, block)
             self._found.pop((layer.name, view), None)
-
-    def publish(
-        self, layer: Layer, folder: Path, scratch: Path, parameters: Mapping[str, Any], *, reuse: bool = True
-    ) -> None:
-        """Write the layer's store into `folder` (see `features.assemble`)."""
-        with self.watch("publish"):
-            from features.assemble import assemble  # noqa: PLC0415 - zarr: no image has to wait for it
-
-            assemble(self, layer, folder, scratch, parameters, reuse=reuse)
 
 
 def provenance(choice: Choice) -> dict[str, Any]:

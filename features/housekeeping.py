@@ -34,8 +34,9 @@ from features.cache import (
     run_flaw,
     runs,
 )
+from features.errors import Damaged
 from features.files import remove
-from features.immutable import Damaged, read_card
+from features.immutable import read_card
 from features.progress import Progress
 
 DAY = 86_400  # seconds

@@ -22,8 +22,8 @@ from PIL import Image, ImageOps
 from features import probe
 from features.decoding.decode import Decoded, decode, upright_rgb
 from features.decoding.formats import EXTENSIONS, OTHER_EXTENSIONS, kind
-from features.decoding.limits import MAX_PIXELS, MIN_SIDE, Unreadable, check_bytes
-from features.errors import BadInput
+from features.decoding.limits import MAX_PIXELS, MIN_SIDE, check_bytes
+from features.errors import BadInput, Unreadable
 from features.files import patiently, read_bytes
 from features.network import PIXELS_SIZE, Size
 from features.views import CORNERS, random_crop

@@ -22,14 +22,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from features.errors import Damaged
 from features.files import naming, read_bytes, remove, sha256_file, sync, sync_folder
 
 ASIDE = ".aside"
 SEALED = re.compile(rb'\{\n "seal": "([0-9a-f]{64})",(\n.*)', re.DOTALL)
-
-
-class Damaged(ValueError):
-    """A folder that is not what was written; the message says in which respect."""
 
 
 def is_digest(name: str) -> bool:

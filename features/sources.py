@@ -32,8 +32,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from features import wheel
-from features.download import Unavailable, check_name_hash, fetch
-from features.errors import BadInput
+from features.download import check_name_hash, fetch
+from features.errors import BadInput, Unavailable
 from features.files import by_safetensors, naming, of_machine, save_tensors, sha256_file, written_aside
 from features.immutable import sealed
 from features.network import Step, steps, tensor_shapes

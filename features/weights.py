@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from features.errors import BadInput
+from features.errors import BadInput, Damaged
 from features.files import by_safetensors, of_machine
-from features.immutable import Damaged, read_card
+from features.immutable import read_card
 from features.network import Step
 
 PROVENANCE = "provenance.json"  # beside the tensors, sealed

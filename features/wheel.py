@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.download import Unavailable
-from features.errors import BadInput
+from features.errors import BadInput, Unavailable
 from features.files import sha256_file, written_aside
 from features.network import steps
 

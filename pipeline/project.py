@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from features.errors import BadInput
+from features.errors import BadInput, Damaged
 from features.files import read_text, remove
-from features.immutable import Damaged, read_card
+from features.immutable import read_card
 from features.manifest import Manifest
 from features.network import Layer, Size, parse_layer
 from features.weights import Weights
@@ -112,6 +112,11 @@ class Project:
     def metrics(self) -> Path:
         """What DVC compares between revisions."""
         return self.root / "metrics.json"
+
+    @property
+    def studies(self) -> Path:
+        """What `advise`, `curve`, `layer-map` and `sweep-cut` found."""
+        return self.artifacts / "studies"
 
     def predictions_file(self, method: str) -> Path:
         """A method's predictions of the test rows, `:` written as `-`."""

@@ -19,40 +19,40 @@ FILES = {
 }
 
 
-def imported(module: str, *, lazily: bool = True) -> set[str]:
-    """Modules of ours that a module imports itself, and the packages that these lie in."""
-    found = set()
-    for name in _names(FILES[module], lazily=lazily):
-        parts = name.split(".")
-        found |= {known for k in range(1, len(parts) + 1) if (known := ".".join(parts[:k])) in FILES}
-    return found - {module}
+def imported(module: str) -> set[str]:
+    """Modules of ours that a module names in its imports."""
+    return {name for name in _names(FILES[module]) if name in FILES} - {module}
+
+
+def with_packages(modules: set[str]) -> set[str]:
+    """Modules, and the packages that they lie in, whose `__init__` runs before them."""
+    parts = [name.split(".") for name in modules]
+    above = {".".join(each[:k]) for each in parts for k in range(1, len(each) + 1)}
+    return above & set(FILES)
 
 
 def closure(module: str) -> set[str]:
     """A module and everything that importing and using it can import."""
-    reached, ahead = {module}, [module]
+    reached, ahead = set[str](), [module]
     while ahead:
-        new = imported(ahead.pop()) - reached
+        new = with_packages({ahead.pop()}) - reached
         reached |= new
-        ahead += new
+        ahead += [name for each in new for name in imported(each) - reached]
     return reached
 
 
-def _names(path: Path, *, lazily: bool) -> Iterator[str]:
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in _walked(tree, lazily=lazily):
+def _names(path: Path) -> Iterator[str]:
+    for node in _without_types(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in FILES else node.module
 
 
-def _walked(node: ast.AST, *, lazily: bool) -> Iterator[ast.AST]:
+def _without_types(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
-            continue
-        if not lazily and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        yield child
-        yield from _walked(child, lazily=lazily)
+        if not (isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"):
+            yield child
+            yield from _without_types(child)

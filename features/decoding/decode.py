@@ -15,8 +15,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from features.decoding import gif, heif, holes, jp2, jpeg, png, tiff
 from features.decoding.formats import FORMATS, HEAD, IMAGE_KINDS, READ, installed, kind
-from features.decoding.limits import MAX_PIXELS, Unreadable, check_size
+from features.decoding.limits import MAX_PIXELS, check_size
 from features.decoding.rgb import notes_of_frames, upright
+from features.errors import Unreadable
 
 # They warn of odd metadata, and pixels are what counts. Once: threads decode, and share the filters
 warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")

@@ -10,7 +10,8 @@ from io import BytesIO
 
 from PIL import Image
 
-from features.decoding.limits import Unreadable, check_size
+from features.decoding.limits import check_size
+from features.errors import Unreadable
 
 _START = b"\xff\x4f\xff\x51"  # of the codestream, and of SIZ
 

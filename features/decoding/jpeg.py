@@ -12,8 +12,9 @@ from io import BytesIO
 
 from PIL import Image, ImageFile
 
-from features.decoding.limits import Unreadable, check_size
+from features.decoding.limits import check_size
 from features.decoding.markers import EOI, Header, header_of, is_complete, is_single
+from features.errors import Unreadable
 
 _PADDING = b"\xff\0"  # eight bits of 1, which no short code begins with; 0xFF is written so in data
 _AHEAD = 9  # libjpeg reads ahead by up to 8 bytes

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from features.decoding.limits import Unreadable
+from features.errors import Unreadable
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6  # Photometric
 ASSOCIATED, UNASSOCIATED = 1, 2  # ExtraSamples

@@ -1,13 +1,11 @@
 """Why a file is not used, and within which limits an image has to be."""
 
+from features.errors import Unreadable
+
 MAX_PIXELS = 120_000_000  # phones reach 108 megapixels; a 20 kB file can claim 169
 MAX_BYTES = 2 << 30  # twice what so many take in 16 bits with transparency; a film called .jpg has more
 MIN_SIDE = 4  # pixels; below, nothing but noise would be enlarged
 MAX_ASPECT = 20  # beyond, the centre crop is a sliver of a huge resized image
-
-
-class Unreadable(ValueError):
-    """A file that cannot be used as an image; the message is the reason."""
 
 
 def check_bytes(count: int) -> None:

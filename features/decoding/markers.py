@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
-from features.decoding.limits import Unreadable
+from features.errors import Unreadable
 
 EOI = b"\xff\xd9"
 PROGRESSIVE = 0xC2

@@ -14,8 +14,9 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from features.decoding.limits import Unreadable, check_size
+from features.decoding.limits import check_size
 from features.decoding.rgb import BACKGROUND, notes_of_frames
+from features.errors import Unreadable
 
 _SIGNATURE = 8  # bytes
 _GREY, _RGB = 0, 2  # colour types

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from features.decoding.limits import Unreadable, check_size
+from features.decoding.limits import check_size
+from features.errors import Unreadable
 
 BACKGROUND = (255, 255, 255)  # under transparency
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")

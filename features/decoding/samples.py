@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from features.decoding.layout import Layout, numbers
-from features.decoding.limits import Unreadable
+from features.errors import Unreadable
 
 Values = NDArray[np.unsignedinteger[Any]]
 

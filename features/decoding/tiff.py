@@ -27,9 +27,10 @@ from features.decoding.layout import (
     described,
     first,
 )
-from features.decoding.limits import Unreadable, check_size
+from features.decoding.limits import check_size
 from features.decoding.rgb import from_array, notes_of_alpha, notes_of_frames
 from features.decoding.samples import Values, samples
+from features.errors import Unreadable
 
 _BYTEWISE = {1, 5, 8, 32946, 32773, 34925, 50000}  # none, LZW, Deflate, PackBits, LZMA, Zstandard
 _FAX = {2, 3, 4}

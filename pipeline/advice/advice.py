@@ -7,7 +7,7 @@ advice.scenario.name, advice.method(advice.scenario.advised)
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from features.errors import BadInput
+from features.errors import BadInput, NoAdvice
 from features.manifest import Manifest
 from features.network import parse_layer
 from features.store import FeatureStore
@@ -57,13 +57,13 @@ def put_together(project: Project, manifest: Manifest, stores: Mapping[str, Feat
 
     Raises
     ------
-    BadInput
+    NoAdvice
         Where no layer has trained weights, or the train images are of one class.
     """
     widest = max(store.features.shape[-1] for store in stores.values())
     if not any(store.attributes["weights"] in ("imagenet", "file") for store in stores.values()):
         labels = ", ".join(f"{name} {store.attributes['weights']}" for name, store in stores.items())
-        raise BadInput(
+        raise NoAdvice(
             f"no layer here has trained weights ({labels}); set weights.sources to what is trained, and "
             "name in extract.layers a layer that these weights have, such as pool5"
         )

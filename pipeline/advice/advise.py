@@ -5,7 +5,8 @@
 Looks at every layer's features on a sample of train and validation rows, puts the data set into
 one of the four scenarios of transfer learning by declared thresholds, and says what the classic
 rule makes of it, what is advised here and why, and what each way would bring and cost. Where a
-comparison is there, also whether the advice was right. Trains nothing. Writes `artifacts/advice.json`.
+comparison is there, also whether the advice was right. Trains nothing. Writes
+`artifacts/studies/advice.json`.
 
 A heuristic: the scores it rests on are validated for choosing among networks, none of them for
 choosing between a head and fine-tuning on one network (see `docs/advice.md`).
@@ -15,14 +16,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from features.errors import NoAdvice
 from features.files import write_json
 from features.manifest import Manifest
 from features.store import FeatureStore
 from pipeline.advice.advice import Advice, put_together
 from pipeline.advice.evidence import SEED, Evidence
 from pipeline.advice.hindsight import Hindsight
-from pipeline.advice.table import show
 from pipeline.advice.scenario import FULL, LARGE, SCRATCH, Scenario
+from pipeline.advice.table import show
 from pipeline.advice.ways import Way
 from pipeline.project import Project
 from pipeline.records.comparison import Line
@@ -30,19 +32,24 @@ from pipeline.records.comparison import Line
 DECIMALS = 4  # of what is written: far below any sampling error here, and above rounding
 
 
-def advise(project: Project) -> Advice:
-    """Write and print the advice.
+def advise(project: Project) -> Advice | None:
+    """Write and print the advice; None where there can be none, which is written and said, too.
 
     Raises
     ------
     BadInput
-        Where `extract` has to run first, no layer has trained weights, or the images are of one class.
+        Where `extract` has to run first.
     """
     manifest = project.read_manifest()
     stores = {layer.name: project.store(layer, manifest) for layer in project.layers}
-    path = project.artifacts / "advice.json"
+    path = project.studies / "advice.json"
     with project.writing(path) as scratch:
-        advice = put_together(project, manifest, stores)
+        try:
+            advice = put_together(project, manifest, stores)
+        except NoAdvice as reason:
+            write_json(path, {"manifest": manifest.digest, "none": str(reason)}, scratch=scratch)
+            print(f"advise: {reason}")
+            return None
         write_json(path, _record(advice, manifest, stores), scratch=scratch)
     show(advice)
     print(f"Everything: {path}")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from features.errors import BadInput
+from features.errors import NoAdvice
 from features.manifest import Manifest
 from features.store import FeatureStore
 from pipeline.advice import transferability
@@ -94,16 +94,16 @@ def sample(manifest: Manifest, widest: int, memory_gb: float) -> Sample:
 
     Raises
     ------
-    BadInput
+    NoAdvice
         Where the train rows are of one class, or hardly any row fits.
     """
     train, held = manifest.where("train"), manifest.where("validation")
     if len(np.unique(manifest.labels[train])) < 2:
-        raise BadInput(f"all train images are of the class {manifest.classes[manifest.labels[train[0]]]!r}; "
+        raise NoAdvice(f"all train images are of the class {manifest.classes[manifest.labels[train[0]]]!r}; "
                        "add images of another one")  # fmt: skip
     most = min(ROWS, int(1e9 * memory_gb / (2 * 4 * widest)))  # float32
     if most < min(ENOUGH, len(train)):
-        raise BadInput(
+        raise NoAdvice(
             f"of a layer of {widest:,} numbers only {most} images fit tuning.memory_gb = {memory_gb:g}; "
             "raise that, or take a narrower layer into extract.layers, such as pool5:avg"
         )

@@ -6,7 +6,7 @@ from features.errors import BadInput
 from features.images import EXTENSIONS
 from pipeline.checks.finding import Finding, note, ok, wrong
 from pipeline.checks.storage import tally
-from pipeline.datasets import listing
+from pipeline.datasets.catalogue import listing
 from pipeline.project import Project
 
 KINDS = 8  # extensions that are named

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from features.errors import BadInput
+from features.errors import BadInput, Unreadable
 from features.files import written_aside
-from features.images import ImageArrays, ImageFolder, Unreadable, array_sha256, decode, image_bytes
+from features.images import ImageArrays, ImageFolder, array_sha256, decode, image_bytes
 from features.immutable import sealed
 from features.manifest import SPLITS, Manifest, Row
 from features.progress import Progress
-from pipeline.datasets import Found, Listing, Problem, listing
+from pipeline.datasets.base import Found, Listing, Problem
+from pipeline.datasets.catalogue import listing
 from pipeline.datasets.faults import checked
 from pipeline.datasets.problems import counted, first, set_aside, summary, write
 from pipeline.datasets.splits import at_most, settle

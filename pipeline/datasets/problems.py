@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.manifest import write_csv
-from pipeline.datasets import Problem
+from pipeline.datasets.base import Problem
 from pipeline.datasets.names import shown
 
 KINDS = 6  # that are named

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.download import Unavailable, fetch
-from features.errors import BadInput
+from features.download import fetch
+from features.errors import BadInput, Unavailable
 
 DOWNLOAD = "set dataset.download=true to have what is missing downloaded"  # the remedy
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.manifest import SPLITS, Row
-from pipeline.datasets import Problem
+from pipeline.datasets.base import Problem
 from pipeline.datasets.coverage import Unit, cover
 from pipeline.params import Dataset
 

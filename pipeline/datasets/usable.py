@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from features.errors import BadInput
 from features.manifest import SPLITS, Row
-from pipeline.datasets import Found, Listing, Problem
+from pipeline.datasets.base import Found, Listing, Problem
 from pipeline.datasets.names import UNICODE, twins
 from pipeline.datasets.problems import counted, first, set_aside
 from pipeline.datasets.splits import unit_names

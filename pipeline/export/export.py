@@ -21,11 +21,10 @@ import onnx
 from numpy.typing import NDArray
 from PIL import Image
 
-from features.errors import BadInput
+from features.errors import BadInput, Unreadable
 from features.files import written_aside
-from features.images import Unreadable
 from features.weights import UNTRAINED
-from pipeline.datasets import source
+from pipeline.datasets.catalogue import source
 from pipeline.export.model import describe, to_onnx
 from pipeline.predict.images import opened
 from pipeline.predict.opening import trained

@@ -8,9 +8,10 @@ halving).
 
 from collections.abc import Sequence
 
+from features.errors import Diverged
 from pipeline.finetuning.checkpoint import Checkpoint
 from pipeline.finetuning.plan import rungs
-from pipeline.finetuning.trainer import Diverged, Task, train
+from pipeline.finetuning.trainer import Task, train
 
 
 def search(tasks: Sequence[Task], *, halve: bool) -> tuple[int, dict[int, Checkpoint]]:

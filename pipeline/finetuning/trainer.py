@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.errors import BadInput
+from features.errors import Diverged
 from features.progress import Progress
 from pipeline.finetuning import checkpoint
 from pipeline.finetuning.checkpoint import Checkpoint, Epoch, copied
@@ -34,10 +34,6 @@ from pipeline.statistics.scores import score
 EVALUATION_BATCH = 64  # images
 MAX_NORM = 5.0  # gradients longer than this are shortened: one odd batch must not undo the pretraining
 CHECKPOINT_SECONDS = 120  # a kill loses about as much; each epoch ends with a checkpoint, too
-
-
-class Diverged(BadInput):
-    """The loss, or its gradient, is no longer a finite number."""
 
 
 @dataclass(frozen=True)

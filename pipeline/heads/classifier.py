@@ -16,8 +16,8 @@ from features.files import save_tensors
 from features.immutable import seal
 from pipeline.heads import HEADS, name_of
 from pipeline.heads.base import Head
-from pipeline.heads.inference import ARRAYS, CARD, SCHEMA, Saved, as_saved_head, read_saved
 from pipeline.heads.normalisation import Normalisation
+from pipeline.heads.saved import ARRAYS, CARD, SCHEMA, Saved, as_saved_head, read_saved
 from pipeline.statistics.calibration import calibrated
 
 

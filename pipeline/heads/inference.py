@@ -8,24 +8,18 @@ import takes longer than everything else that one prediction does: only heads th
 products (rbf-svm, knn) are opened as such.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from features.errors import BadInput
-from features.files import load_tensors, of_machine
-from features.immutable import Damaged, check_file, read_card
+from pipeline.heads.saved import as_saved_head, read_saved
 
 Arrays = Mapping[str, NDArray[Any]]
-SCHEMA = 1  # of `Classifier.save`
-CARD, ARRAYS = "card.json", "head.safetensors"
 
 
 class SavedHead(Protocol):
@@ -60,14 +54,6 @@ class AppliedHead:
         return np.asarray(proba if proba.ndim == 2 else proba.mean(axis=1))
 
 
-class Saved(NamedTuple):
-    """What lies in a head's folder: its card, its arrays, and those of its normalisation."""
-
-    card: dict[str, Any]
-    head: dict[str, NDArray[Any]]
-    normalisation: dict[str, NDArray[Any]]
-
-
 def open_head(folder: Path) -> SavedHead:
     """Open what `Classifier.save` wrote.
 
@@ -89,33 +75,6 @@ def open_head(folder: Path) -> SavedHead:
             FORMULAS[card["head"]](saved.head),
             float(card["temperature"]),
         )
-
-
-def read_saved(folder: Path) -> Saved:
-    """Read a head's files; BadInput where they are of another schema, or not what was written."""
-    with as_saved_head(folder):
-        card = read_card(folder, CARD)
-        if card["schema"] != SCHEMA:
-            raise BadInput(
-                f"{folder} has schema {card['schema']}, this version reads {SCHEMA}; train it again"
-            )
-        check_file(folder, card, ARRAYS)
-        parts: dict[str, dict[str, NDArray[Any]]] = {"head": {}, "normalisation": {}}
-        for key, value in load_tensors(folder / ARRAYS).items():
-            part, _, name = key.partition(".")
-            parts[part][name] = value
-    return Saved(card, **parts)
-
-
-@contextlib.contextmanager
-def as_saved_head(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong with a head's files into BadInput; what the machine refuses stays what it is."""
-    try:
-        yield
-    except (OSError, KeyError, TypeError, Damaged, SafetensorError) as error:
-        if of_machine(error):
-            raise
-        raise BadInput(f"{folder} holds no saved head ({error}); train it again") from error
 
 
 def _normalisation(kind: str, arrays: Arrays) -> Callable[[Any], Any]:

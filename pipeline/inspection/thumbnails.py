@@ -17,7 +17,7 @@ from features.images import ImageArrays, ImageFolder
 from features.manifest import Manifest
 from features.network import PIXELS_SIZE, parse_layer
 from features.store import FeatureStore
-from pipeline.datasets import source
+from pipeline.datasets.catalogue import source
 from pipeline.project import Project
 
 SIDE = 64  # pixels of the longer side

@@ -17,11 +17,11 @@ from torch import Tensor
 from features.batches import Decoder
 from features.cache import RUN_CARD
 from features.engines import choose
-from features.errors import BadInput
+from features.errors import BadInput, Damaged
 from features.files import load_tensors
 from features.forward import BLOCK_IMAGES
 from features.images import Preprocessing
-from features.immutable import Damaged, unseal
+from features.immutable import unseal
 from features.network import Layer, parse_layer
 from features.probe import REFERENCE, Library
 from features.turns import starts_threads, turn

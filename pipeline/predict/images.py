@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from features.errors import BadInput
-from features.images import Decoded, Unreadable, array_sha256, decode, image_bytes, upright_rgb
+from features.errors import BadInput, Unreadable
+from features.images import Decoded, array_sha256, decode, image_bytes, upright_rgb
 from features.manifest import Manifest, Row
 from pipeline.datasets.walk import Passed, irregular
 

@@ -7,8 +7,7 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
-from features.errors import BadInput
-from features.immutable import Damaged
+from features.errors import BadInput, Damaged
 from features.immutable import read_card as read_sealed
 from pipeline.predict.frozen import Frozen
 from pipeline.predict.method import Method

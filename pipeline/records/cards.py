@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from features.cache import RUN_CARD as CARD
-from features.errors import BadInput
-from features.immutable import Damaged
+from features.errors import BadInput, Damaged
 from features.immutable import read_card as read_sealed
 from pipeline.project import Project
 

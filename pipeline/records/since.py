@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from features.immutable import Damaged, read_card
+from features.errors import Damaged
+from features.immutable import read_card
 from pipeline.project import Project, read_json
 from pipeline.records.cards import CARD, folder_of
 from pipeline.records.comparison import ENSEMBLE

@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from features.files import naming, written_aside
 from pipeline.advice.hindsight import judge
-from pipeline.advice.table import judgement
 from pipeline.advice.scenario import named
+from pipeline.advice.table import judgement
 from pipeline.comparison.table import at_equal_budget
 from pipeline.comparison.verdict import verdict
 from pipeline.inspection.inspect import inspection
@@ -100,8 +100,9 @@ def _sections(compared: Compared, thumbnails: Thumbnails) -> list[Section]:
 
 def _advice(compared: Compared) -> Section | None:
     """What `advise` said of these images, and whether it was right; None where it was not asked."""
-    path = compared.project.artifacts / "advice.json"
-    if not path.exists() or (advice := read_json(path))["manifest"] != compared.manifest.digest:
+    path = compared.project.studies / "advice.json"
+    advice = read_json(path) if path.exists() else {}
+    if advice.get("manifest") != compared.manifest.digest or "none" in advice:
         return None
     found, method = named(**advice["scenario"]), advice["advised"]["method"]
     hindsight = judge(

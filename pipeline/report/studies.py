@@ -22,7 +22,7 @@ Belongs = Callable[[Compared, Path], bool]
 
 @dataclass(frozen=True)
 class Study:
-    """A command that leaves a picture; `record` and `picture` lie in `artifacts`."""
+    """A command that leaves a picture; `record` and `picture` lie in `artifacts/studies`."""
 
     command: str
     record: str
@@ -36,8 +36,8 @@ def section(compared: Compared) -> Section | None:
     """Pictures of what was run, a sentence on what has to be run again; None where nothing was run."""
     pictures, outdated = [], []
     for study in STUDIES:
-        record = compared.project.artifacts / study.record
-        drawn = compared.project.artifacts / study.picture
+        record = compared.project.studies / study.record
+        drawn = compared.project.studies / study.picture
         if not record.exists() or not drawn.exists():
             continue
         if study.belongs(compared, record):

@@ -52,8 +52,10 @@ def extract(project: Project, layers: Sequence[Layer], *, profile: bool = False)
         extraction = extraction_of(project, manifest, stale)
         _announce(extraction)
         report = extraction.fill()
+        from features.assemble import assemble  # noqa: PLC0415 - zarr, for which no image has to wait
+
         for layer in stale:
-            extraction.publish(layer, project.features, scratch, project.parameters())
+            assemble(extraction, layer, project.features, scratch, project.parameters())
             print(f"extract: {layer.name} → {project.features / layer.stem}.zarr", flush=True)
         _sweep(project, manifest)
         recipe = extraction.recipe

@@ -12,7 +12,7 @@ from features.manifest import Manifest
 from features.network import Layer
 from features.recipe import Recipe
 from features.views import names
-from pipeline.datasets import source
+from pipeline.datasets.catalogue import source
 from pipeline.project import Project
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from features.assemble import assemble
 from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import Layer, parse_layer, steps
@@ -131,4 +132,4 @@ def _repair(project: Project, manifest: Manifest, layer: Layer, *, past_cache: b
         if past_cache:
             extraction.forget(layer)
         extraction.fill()
-        extraction.publish(layer, project.features, scratch, project.parameters(), reuse=not past_cache)
+        assemble(extraction, layer, project.features, scratch, project.parameters(), reuse=not past_cache)

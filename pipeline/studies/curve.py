@@ -3,7 +3,7 @@
     python cli.py curve
     python cli.py curve --head logreg --layer pool5 --draws 10
 
-Writes `artifacts/curve.json` (everything) and `artifacts/curve.svg` (the picture), and prints
+Writes `artifacts/studies/curve.json` (everything) and `artifacts/studies/curve.svg` (the picture), and prints
 a table. How accuracy is measured stands in `pipeline.studies.learning_curve`, how it is extrapolated
 in `pipeline.studies.outlook`.
 """
@@ -62,7 +62,7 @@ def curve(
         For a head or layer that there is not; where `prepare` or `extract` has to run first.
     """
     plan = _plan(project, heads, layers, draws, seed)
-    path = project.artifacts / "curve.json"
+    path = project.studies / "curve.json"
     with project.writing(path) as scratch:
         curves = [each for layer in (*plan.stores, None) for each in _on_layer(project, plan, layer)]
         outlooks = {

@@ -3,7 +3,7 @@
     python cli.py layer-map
 
 From what training tried (`tuning.csv` of every head); nothing is fitted. Writes
-`artifacts/layer-map.csv` and `artifacts/layer-map.svg`, and prints the table.
+`artifacts/studies/layer-map.csv` and `artifacts/studies/layer-map.svg`, and prints the table.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def layer_map(project: Project) -> list[Cell]:
     """
     manifest = project.read_manifest()
     cells = cells_of(project, manifest)
-    path = project.artifacts / "layer-map.csv"
+    path = project.studies / "layer-map.csv"
     with project.writing(path) as scratch:
         with written_aside(path.with_suffix(".svg"), scratch=scratch) as aside:
             aside.write_text(svg(picture(cells)), "utf-8")

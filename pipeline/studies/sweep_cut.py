@@ -4,7 +4,7 @@
     python cli.py sweep-cut --cut full --cut freeze:conv4_1 --seeds 5
 
 Shorthand for `finetune` with all cuts and several seeds; runs are kept where it keeps them.
-Writes `artifacts/cut.json` (everything) and `artifacts/cut.svg` (the picture), and prints a
+Writes `artifacts/studies/cut.json` (everything) and `artifacts/studies/cut.svg` (the picture), and prints a
 table. Validation rows choose the cut. Accuracy may dip in the middle, where layers that
 learned together are parted (Yosinski et al., arXiv:1411.1792): nothing is interpolated.
 """
@@ -103,7 +103,7 @@ def sweep_cut(project: Project, names: Sequence[str] = (), *, seeds: int = 3) ->
     if not names:
         top = top_layer(project.settings.finetune.top, parse_mode("full", network), project.read_weights())
         names = cuts_below(top)
-    path = project.artifacts / "cut.json"
+    path = project.studies / "cut.json"
     with project.writing(project.finetune_folder()):
         cuts = [_trained(project, manifest, name, seeds) for name in dict.fromkeys(names)]
     with project.writing(path) as scratch:

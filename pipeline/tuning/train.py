@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from features import immutable
-from features.errors import BadInput
+from features.errors import BadInput, Damaged
 from features.files import remove, written_aside
 from features.manifest import Manifest, write_csv
 from features.network import Layer
@@ -117,7 +117,7 @@ def _is_current(folder: Path, depends: Mapping[str, Any]) -> bool:
     """Whether what was trained there depends on this; a damaged card is made anew."""
     try:
         return bool(immutable.read_card(folder, CARD)["inputs"] == depends)
-    except immutable.Damaged:
+    except Damaged:
         return False
 
 

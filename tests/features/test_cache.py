@@ -17,8 +17,9 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from features.cache import Blocks, flaw, gather
+from features.errors import Damaged
 from features.housekeeping import verify
-from features.immutable import ASIDE, Damaged, appearing, discard, read_card, seal
+from features.immutable import ASIDE, appearing, discard, read_card, seal
 from tests.conftest import REPOSITORY
 
 FACTS = {"layer": "fc7", "dtype": "float16"}

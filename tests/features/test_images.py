@@ -10,7 +10,8 @@ from PIL import Image
 from torchvision.models import VGG16_Weights
 from torchvision.transforms import functional
 
-from features.images import MAX_PIXELS, Preprocessing, Unreadable, array_sha256, control_pixels, decode
+from features.errors import Unreadable
+from features.images import MAX_PIXELS, Preprocessing, array_sha256, control_pixels, decode
 
 MEAN = STD = (1.0, 1.0, 1.0)
 

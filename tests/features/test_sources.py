@@ -19,8 +19,8 @@ import torchvision
 from safetensors.torch import save_file
 
 from features import download, sources
-from features.download import Unavailable, fetch
-from features.errors import BadInput
+from features.download import fetch
+from features.errors import BadInput, Unavailable
 from features.files import sha256_file
 from features.network import NETWORKS, parse_layer, prefix, steps, tensor_shapes
 from features.sources import Request, check_tensors, initialise, obtain, read_tensors, write

@@ -62,7 +62,7 @@ def extracted(template: Path, tmp_path: Path) -> Project:
 
 
 def read(project: Project) -> dict[str, object]:
-    content: dict[str, object] = json.loads((project.artifacts / "advice.json").read_text("utf-8"))
+    content: dict[str, object] = json.loads((project.studies / "advice.json").read_text("utf-8"))
     return content
 
 

@@ -220,7 +220,7 @@ def test_command_measures_without_test_rows(
     curve(extracted, draws=3)
     manifest = extracted.read_manifest()
     assert set(asked) == {*manifest.where("train"), *manifest.where("validation")}
-    record = json.loads((extracted.artifacts / "curve.json").read_text("utf-8"))
+    record = json.loads((extracted.studies / "curve.json").read_text("utf-8"))
     assert record["manifest"] == manifest.digest
     assert set(record["features"]) == {"conv1_1:avg", "pixels"}
     assert record["weights"] == {"conv1_1:avg": "random", "pixels": "none"}
@@ -236,7 +236,7 @@ def test_command_measures_without_test_rows(
     validation = manifest.labels[manifest.where("validation")]
     most = np.bincount(manifest.labels[manifest.where("train")]).argmax()
     assert record["curves"][-1]["mean"][-1] == pytest.approx((validation == most).mean())
-    svg = ET.parse(extracted.artifacts / "curve.svg").getroot()
+    svg = ET.parse(extracted.studies / "curve.svg").getroot()
     texts = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
     assert {"conv1_1:avg (random weights)", "pixels (no network)", "logreg", "knn"} <= texts
     shown = capsys.readouterr().out
@@ -244,7 +244,7 @@ def test_command_measures_without_test_rows(
     assert f"{len(validation)} validation images" in shown
     # Again, one head on one layer: the same subsets, and so the same numbers
     curve(extracted, ["knn"], ["pixels"], draws=3)
-    again = json.loads((extracted.artifacts / "curve.json").read_text("utf-8"))
+    again = json.loads((extracted.studies / "curve.json").read_text("utf-8"))
     assert [each["accuracy"] for each in again["curves"]] == [record["curves"][3]["accuracy"]]
 
 
@@ -263,4 +263,4 @@ def test_refuses_what_there_is_not(extracted: Project, cli: Cli) -> None:
         curve(small)
     done = cli("curve", "--draws", 1, "--project", extracted.root, code=2)
     assert "--draws should be at least 2" in refusal(done)
-    assert not (extracted.artifacts / "curve.json").exists()
+    assert not (extracted.studies / "curve.json").exists()

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from features.errors import BadInput
 from features.images import ImageArrays
-from pipeline.datasets import Listing, cifar, listing, mnist, source
+from pipeline.datasets import cifar, mnist
+from pipeline.datasets.base import Listing
+from pipeline.datasets.catalogue import listing, source
 from pipeline.datasets.prepare import prepare
 from pipeline.params import AUTO_SIZE
 from pipeline.project import Project

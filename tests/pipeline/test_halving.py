@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from features.errors import Diverged
 from pipeline.finetuning.plan import Hyperparameters, epochs_in_all, rungs
 from pipeline.finetuning.search import search
-from pipeline.finetuning.trainer import Diverged, Task
+from pipeline.finetuning.trainer import Task
 
 
 @pytest.mark.parametrize(

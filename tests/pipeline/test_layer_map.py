@@ -39,7 +39,7 @@ def read(path: Path) -> list[dict[str, str]]:
 def test_cells_are_the_best_of_what_was_tried(trained: Project, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     layer_map(trained)
-    rows = read(trained.artifacts / "layer-map.csv")
+    rows = read(trained.studies / "layer-map.csv")
     assert list(dict.fromkeys(row["layer"] for row in rows)) == ["pixels", "conv1_1:avg", "pool1:avg"]
     assert len(rows) == 3 * 2 * 2  # layers × heads × normalisations; majority has no layer
     for row in rows:
@@ -57,7 +57,7 @@ def test_cells_are_the_best_of_what_was_tried(trained: Project, capsys: pytest.C
         winners = [row for row in of_layer if row["best_of_layer"] == "True"]
         assert len(winners) == 1
         assert float(winners[0]["validation_top1"]) == max(float(row["validation_top1"]) for row in of_layer)
-    svg = ET.parse(trained.artifacts / "layer-map.svg").getroot()
+    svg = ET.parse(trained.studies / "layer-map.svg").getroot()
     texts = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
     assert {"pool1:avg (random)", "conv1_1:avg (random)", "pixels", "logreg", "knn"} <= texts
     shown = capsys.readouterr().out

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from features.errors import BadInput
-from pipeline.datasets import Listing, listing
+from pipeline.datasets.base import Listing
+from pipeline.datasets.catalogue import listing
 from pipeline.datasets.faults import checked
 from pipeline.datasets.prepare import prepare
 from pipeline.project import Project

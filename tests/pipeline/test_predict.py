@@ -26,7 +26,7 @@ from features.images import Preprocessing
 from features.network import Size, parse_layer
 from features.store import FeatureStore
 from features.weights import Weights
-from pipeline.datasets import source
+from pipeline.datasets.catalogue import source
 from pipeline.heads import HEADS
 from pipeline.heads.classifier import Classifier
 from pipeline.heads.inference import open_head

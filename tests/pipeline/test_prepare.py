@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from features.errors import BadInput
-from features.images import Unreadable
+from features.errors import BadInput, Unreadable
 from features.manifest import Manifest
 from pipeline.datasets.prepare import prepare
 from pipeline.datasets.splits import draw

@@ -15,9 +15,9 @@ from pipeline.studies.sweep_cut import Cut, best, picture, sweep_cut, words
 def test_sweeps_seeds_and_trains_nothing_twice(prepared: Project, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("full", "freeze:conv5_2")
     sweep_cut(prepared, names, seeds=2)
-    record = json.loads((prepared.artifacts / "cut.json").read_text("utf-8"))
+    record = json.loads((prepared.studies / "cut.json").read_text("utf-8"))
     assert [cut["mode"] for cut in record["cuts"]] == list(names)
-    picture_before = (prepared.artifacts / "cut.svg").read_bytes()
+    picture_before = (prepared.studies / "cut.svg").read_bytes()
     for cut in record["cuts"]:
         run = Run(prepared, prepared.read_manifest(), cut["mode"]).folder  # of the first seed
         held = Predictions.read(run / "predictions.npz")
@@ -30,7 +30,7 @@ def test_sweeps_seeds_and_trains_nothing_twice(prepared: Project, capsys: pytest
     shown = capsys.readouterr().out
     assert shown.count("was trained before") == 4
     assert "(random)" in shown  # weights that are not trained are labelled
-    assert (prepared.artifacts / "cut.svg").read_bytes() == picture_before
+    assert (prepared.studies / "cut.svg").read_bytes() == picture_before
     with pytest.raises(BadInput, match="--seeds should be at least 1"):
         sweep_cut(prepared, names, seeds=0)
 

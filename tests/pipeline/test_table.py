@@ -10,7 +10,7 @@ import pytest
 from features.errors import BadInput
 from features.images import ImageFolder
 from features.manifest import COLUMNS, Manifest
-from pipeline.datasets import source
+from pipeline.datasets.catalogue import source
 from pipeline.datasets.names import twins
 from pipeline.datasets.prepare import prepare
 from pipeline.project import Project

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from features.errors import BadInput
+from features.errors import BadInput, Diverged
 from features.network import parse_layer
 from features.sources import TORCHVISION, initialise
 from pipeline.finetuning import checkpoint, prefix, trainer
@@ -193,7 +193,7 @@ def test_divergence_keeps_the_last_good_checkpoint(task: Callable[..., Task]) ->
                 yield batch * torch.nan
 
     with pytest.raises(
-        trainer.Diverged, match=r"diverged at learning rate 0\.01.*lower finetune.learning_rate"
+        Diverged, match=r"diverged at learning rate 0\.01.*lower finetune.learning_rate"
     ):
         train(replace(one, feed=Broken(one.feed, 0)), 2)
     assert_same(stands(one), good)

@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from features.decoding.decode import decode, upright_rgb
 from features.decoding.formats import EXTENSIONS, IMAGE_KINDS, OTHER_EXTENSIONS, READ, installed, kind
-from features.decoding.limits import Unreadable
+from features.errors import Unreadable
 
 
 def encoded(image: Image.Image, form: str, **options: object) -> bytes:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from features.decoding.decode import decode
-from features.decoding.limits import Unreadable
+from features.errors import Unreadable
 
 WAYS = {
     "baseline": {},

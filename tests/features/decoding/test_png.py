@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from features.decoding.decode import decode
-from features.decoding.limits import Unreadable
+from features.errors import Unreadable
 
 HEIGHT, WIDTH = 13, 21
 GREY, RGB = 0, 2

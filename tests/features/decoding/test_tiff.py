@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from features.decoding.decode import decode, upright_rgb
-from features.decoding.limits import Unreadable
+from features.errors import Unreadable
 
 HEIGHT, WIDTH = 24, 37
 COMPRESSIONS = {
