@@ -5,12 +5,14 @@ with written_aside(path) as aside:
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ T = TypeVar("T")
 # What a drive may say once and not again: of a network, a cable, a busy server
 TRANSIENT = frozenset([errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR])
 PAUSES = (0.1, 0.4, 1.6)  # seconds before a read is tried again
+AT_FDCWD, EXCHANGE = -100, 2  # of Linux, whose RENAME_EXCHANGE is macOS's RENAME_SWAP, too
 BUFFER = 1 << 20  # bytes; hashlib's own quarter of it keeps threads waiting for the interpreter's lock
 
 
@@ -46,6 +49,7 @@ def written_aside(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
     scratch = scratch or path.parent
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(parents=True, exist_ok=True)
+    put_back(path)
     aside = scratch / f".{path.name}.{uuid.uuid4().hex}.partial"
     try:
         with naming(path):
@@ -149,17 +153,59 @@ def save_tensors(
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename `source` to `target`, also where `target` is a folder that exists."""
-    if target.is_dir() and not target.is_symlink():
-        # rename(2) cannot replace a folder that is not empty: the old one steps
-        # aside first, so a kill between the two leaves no folder, never a mixture.
-        old = source.with_name(source.name + ".old")
-        target.rename(old)
-        source.rename(target)
-        remove(old)
-    else:
+    """Rename `source` to `target`, also where `target` is a folder that exists.
+
+    rename(2) cannot replace a folder that is not empty: the two change places at once, and the old one
+    is removed. Where the file system cannot do that, the old one steps aside first; a kill before the
+    new one stands there is mended by the next writer (see `put_back`).
+    """
+    if not target.is_dir() or target.is_symlink():
         source.replace(target)
+    elif exchange(source, target):
+        remove(source)
+    else:
+        target.rename(_stepped_aside(target))
+        source.rename(target)
+        remove(_stepped_aside(target))
     sync_folder(target.parent)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two files or folders change places at once; False where system or file system cannot.
+
+    Linux has renameat2(2), macOS renamex_np(2); NFS and some others refuse it.
+    """
+    paths = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "linux":
+        name, arguments = "renameat2", (AT_FDCWD, paths[0], AT_FDCWD, paths[1], EXCHANGE)
+    elif sys.platform == "darwin":
+        name, arguments = "renamex_np", (*paths, EXCHANGE)
+    else:
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    if call is None:  # a C library of before 2018
+        return False
+    if call(*arguments) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def put_back(target: Path) -> None:
+    """Put the old folder back where a writer was killed between its stepping aside and the new one's coming."""
+    aside = _stepped_aside(target)
+    if not aside.exists():
+        return
+    if target.exists():
+        remove(aside)
+    else:
+        aside.rename(target)
+
+
+def _stepped_aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
 
 
 def remove(path: Path) -> None:

@@ -192,9 +192,7 @@ def test_divergence_keeps_the_last_good_checkpoint(task: Callable[..., Task]) ->
             for batch in self.feed.batches(positions):
                 yield batch * torch.nan
 
-    with pytest.raises(
-        Diverged, match=r"diverged at learning rate 0\.01.*lower finetune.learning_rate"
-    ):
+    with pytest.raises(Diverged, match=r"diverged at learning rate 0\.01.*lower finetune.learning_rate"):
         train(replace(one, feed=Broken(one.feed, 0)), 2)
     assert_same(stands(one), good)
 
