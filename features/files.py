@@ -194,7 +194,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def put_back(target: Path) -> None:
-    """Put the old folder back where a writer was killed between its stepping aside and the new one's coming."""
+    """Put the old folder back where a writer was killed after that had stepped aside."""
     aside = _stepped_aside(target)
     if not aside.exists():
         return
