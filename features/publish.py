@@ -54,14 +54,14 @@ RowRange = Callable[[int, int], NDArray[Any]]  # (start, stop) → rows of these
 
 
 @dataclass(frozen=True)
-class Layout:
+class Shards:
     """Images per shard and per inner chunk."""
 
     shard: int
     chunk: int
 
     @classmethod
-    def of(cls, n_images: int, image_bytes: int) -> "Layout":
+    def of(cls, n_images: int, image_bytes: int) -> "Shards":
         """A shard holds whole chunks; one shard where everything fits into it."""
         chunk = max(1, min(n_images, -(-CHUNK_BYTES // image_bytes)))
         chunks = max(1, min(SHARD_BYTES // (chunk * image_bytes), -(-n_images // chunk)))
@@ -77,7 +77,7 @@ def publish(
     shape: tuple[int, ...],
     dtype: str,
     attributes: Mapping[str, Any],
-    layout: Layout | None = None,
+    shards: Shards | None = None,
     reuse: bool = True,
 ) -> None:
     """Write a store beside its final place and make it appear whole.
@@ -99,14 +99,14 @@ def publish(
         content and they are sound.
     """
     n = len(manifest)
-    layout = layout or Layout.of(n, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    shards = shards or Shards.of(n, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     with written_aside(target, scratch=scratch) as aside:
         group = zarr.create_group(str(aside), zarr_format=3, attributes={"schema": SCHEMA, **attributes})
         views = ("view",) if len(shape) == 2 else ()
-        _create(group, target.stem, (n, *shape), dtype, ("image", *views, "feature"), layout)
+        _create(group, target.stem, (n, *shape), dtype, ("image", *views, "feature"), shards)
         _write_coordinates(group, manifest)
         earlier = _same_content(target, aside) if reuse else {}
-        records = _write_shards(aside, target, rows, (n, layout.chunk, *shape), layout, earlier)
+        records = _write_shards(aside, target, rows, (n, shards.chunk, *shape), shards, earlier)
         for name, file in digests.files(aside).items():
             if name not in records:
                 records[name] = Recorded(sha256_file(file), file.stat().st_size)
@@ -122,15 +122,15 @@ def _create(
     shape: tuple[int, ...],
     dtype: str,
     dimensions: tuple[str, ...],
-    layout: Layout | None = None,
+    shards: Shards | None = None,
 ) -> zarr.Array[Any]:
     rest = shape[1:]
     return group.create_array(
         name,
         shape=shape,
         dtype=dtype,
-        chunks=(layout.chunk, *rest) if layout else shape,
-        shards=(layout.shard, *rest) if layout else None,
+        chunks=(shards.chunk, *rest) if shards else shape,
+        shards=(shards.shard, *rest) if shards else None,
         # NaN: a hole must not look like a feature
         fill_value=float("nan") if dtype.startswith("float") else 0,
         compressors=ZstdCodec(level=LEVEL, checksum=True),
@@ -173,7 +173,7 @@ def _write_shards(
     target: Path,
     rows: RowRange,
     bounds: tuple[int, ...],
-    layout: Layout,
+    shards: Shards,
     earlier: Mapping[str, Recorded],
 ) -> dict[str, Recorded]:
     """Write the shards, several side by side, or link the earlier store's where they are sound.
@@ -184,24 +184,24 @@ def _write_shards(
     one_shard = ["0"] * (len(chunk) - 1)  # a shard spans all views and features
 
     def write(start: int) -> tuple[str, Recorded]:
-        name = "/".join([target.stem, "c", str(start // layout.shard), *one_shard])
+        name = "/".join([target.stem, "c", str(start // shards.shard), *one_shard])
         file = aside / name
         file.parent.mkdir(parents=True, exist_ok=True)
         if name in earlier and not digests.damage(target / name, earlier[name], content=True):
             _link(target / name, file)
             return name, earlier[name]
-        stop = min(n, start + layout.shard)
-        parts = (rows(i, min(stop, i + layout.chunk)) for i in range(start, stop, layout.chunk))
-        return name, write_shard(file, parts, tuple(chunk), layout.shard // layout.chunk)
+        stop = min(n, start + shards.shard)
+        parts = (rows(i, min(stop, i + shards.chunk)) for i in range(start, stop, shards.chunk))
+        return name, write_shard(file, parts, tuple(chunk), shards.shard // shards.chunk)
 
     with (
         ThreadPoolExecutor(cores() + WAITING) as pool,
         Progress(f"publish {target.stem}", n, "images") as progress,
     ):
         records = {}
-        for name, record in pool.map(write, range(0, n, layout.shard)):
+        for name, record in pool.map(write, range(0, n, shards.shard)):
             records[name] = record
-            progress.advance(min(layout.shard, n - progress.done))
+            progress.advance(min(shards.shard, n - progress.done))
     return records
 
 

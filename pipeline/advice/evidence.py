@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from features.errors import NoAdvice
 from features.manifest import Manifest
+from features.positions import Positions
 from features.store import FeatureStore
 from pipeline.advice import transferability
 from pipeline.advice.probe import Probe
@@ -25,8 +26,6 @@ from pipeline.statistics.metrics import Interval, accuracy
 ROWS = 2000  # of each split, at most: what grows with their cube then takes seconds
 ENOUGH = 100  # rows; of fewer, where there are more, nothing worth saying can be said
 SEED = 0  # of the sample
-
-Positions = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

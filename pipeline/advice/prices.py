@@ -34,7 +34,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Price:
+class WayPrice:
     """Seconds; None where nothing is known.
 
     Attributes
@@ -95,20 +95,20 @@ def work(method: str, project: Project) -> Work:
     return Work(frozen, gflops(top.steps, size) - frozen)
 
 
-def price(method: str, project: Project, manifest: Manifest, rates: Rates) -> Price:
+def price(method: str, project: Project, manifest: Manifest, rates: Rates) -> WayPrice:
     """Price a fine-tuned method: measured where this very run is finished, else reckoned."""
     needed, mode = work(method, project), method.removeprefix(BASELINES)
     images, held = len(manifest.where("train")), len(manifest.where("validation"))
     card = finished(project, manifest, mode) if mode in project.settings.finetune.modes else None
     if card:
         epochs = card["images_seen"] / images
-        return Price(card["prefix"]["seconds"], card["seconds"] / epochs, card["seconds"], "measured")
+        return WayPrice(card["prefix"]["seconds"], card["seconds"] / epochs, card["seconds"], "measured")
     plan = Plan(project, manifest, mode)
     epoch = needed.trained * ((1 + BACKWARD) * images + held) / rates.training
     once = needed.frozen * len(manifest) / (rates.extraction or rates.training)
     if not plan.prefix.cached:
         once, epoch = 0.0, epoch + needed.frozen * (images + held) / rates.training
-    return Price(once, epoch, epoch * plan.epochs_in_all, "reckoned")
+    return WayPrice(once, epoch, epoch * plan.epochs_in_all, "reckoned")
 
 
 def extraction_seconds(project: Project, layer: str) -> float | None:

@@ -17,7 +17,7 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import Layer, parse_layer
 from pipeline.advice.evidence import Evidence, Sample
-from pipeline.advice.prices import Price, Rates, extraction_seconds, finished, price
+from pipeline.advice.prices import Rates, WayPrice, extraction_seconds, finished, price
 from pipeline.advice.scenario import FULL, HEAD, PARTIAL, SCRATCH, Scenario
 from pipeline.finetuning.plan import Plan
 from pipeline.project import Project
@@ -56,7 +56,7 @@ class Way:
     low: float | None
     high: float | None
     source: str
-    price: Price
+    price: WayPrice
 
 
 class Known(NamedTuple):
@@ -94,7 +94,7 @@ def _head(
     if cards:
         card = max(cards, key=lambda card: (card["validation"]["top1"], -card["validation"]["log_loss"]))
         once = extraction_seconds(project, card["layer"]) if card["weights"] != "none" else 0.0
-        cost = Price(once, None, card["seconds"], "measured")
+        cost = WayPrice(once, None, card["seconds"], "measured")
         measured = _of(card["validation"]["top1"], _scored(project, manifest))
         return Way(card["method"], role, card["weights"], *measured, MEASURED, cost)
     of_layer = next(each for each in layers if each.layer == layer.name)
@@ -104,7 +104,7 @@ def _head(
     return Way(
         f"{layer.name}.{name}", role, of_layer.weights, *of_layer.probe,
         PROBED,
-        Price(once, None, None, "not trained yet"),
+        WayPrice(once, None, None, "not trained yet"),
     )  # fmt: skip
 
 

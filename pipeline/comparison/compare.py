@@ -20,7 +20,7 @@ from features.manifest import Manifest, write_csv
 from pipeline.comparison import plot_tables
 from pipeline.comparison.bootstrap import Bootstrapped, bootstrap
 from pipeline.comparison.budget import equal_budget
-from pipeline.comparison.methods import Method, methods_of
+from pipeline.comparison.methods import TrainedMethod, methods_of
 from pipeline.project import Project, read_json
 from pipeline.records.cards import BASELINES
 from pipeline.records.comparison import DIFFERENCES, ENSEMBLE, Line, baseline_of, best_head
@@ -75,7 +75,7 @@ def compare(project: Project) -> list[Line]:
     return lines
 
 
-def _lines(project: Project, methods: Sequence[Method], frequent: int) -> list[Line]:
+def _lines(project: Project, methods: Sequence[TrainedMethod], frequent: int) -> list[Line]:
     if not methods:
         raise BadInput("there is nothing to compare: `heads` and `finetune.modes` are both empty")
     settings = project.settings.compare
@@ -114,7 +114,7 @@ def _choice(card: Mapping[str, Any], score: str) -> dict[str, Any]:
     }
 
 
-def _test_scores(method: Method, scores: Mapping[str, Bootstrapped]) -> dict[str, Any]:
+def _test_scores(method: TrainedMethod, scores: Mapping[str, Bootstrapped]) -> dict[str, Any]:
     """Test rows: accuracy with Wilson's interval, all other scores with resampled ones."""
     top1 = metrics.accuracy(method.predictions.correct)
     return {
@@ -128,7 +128,7 @@ def _test_scores(method: Method, scores: Mapping[str, Bootstrapped]) -> dict[str
     }
 
 
-def _against_majority(method: Method, frequent: int) -> dict[str, Any]:
+def _against_majority(method: TrainedMethod, frequent: int) -> dict[str, Any]:
     always = method.predictions.label == frequent  # where the most frequent class would be right
     return {
         "majority": str(method.predictions.classes[frequent]),
@@ -151,7 +151,10 @@ def _spent(card: Mapping[str, Any], spent: Mapping[str, float], trial: float | N
 
 
 def _differences(
-    project: Project, methods: Sequence[Method], found: Sequence[Mapping[str, Bootstrapped]], baseline: int
+    project: Project,
+    methods: Sequence[TrainedMethod],
+    found: Sequence[Mapping[str, Bootstrapped]],
+    baseline: int,
 ) -> dict[str, dict[str, Any]]:
     """How every other method differs from the baseline: `DIFFERENCES` by name."""
     settings, reference = project.settings.compare, methods[baseline].predictions
@@ -173,7 +176,7 @@ def _differences(
     return differences
 
 
-def _identities(methods: Sequence[Method]) -> dict[str, str]:
+def _identities(methods: Sequence[TrainedMethod]) -> dict[str, str]:
     """Which cards the numbers are of, by method (see `pipeline.records.since`)."""
     cards = {method.name: method.card for method in methods}
     members = {method.name: method.card.get("members", [method.name]) for method in methods}
@@ -185,21 +188,21 @@ def _frequent(manifest: Manifest) -> int:
     return int(np.bincount(manifest.labels[manifest.where("train")]).argmax())
 
 
-def _missed(method: Method) -> list[str]:
+def _missed(method: TrainedMethod) -> list[str]:
     """Classes that have test images, none of which the method is right about."""
     found = method.predictions
     missed = np.setdiff1d(found.label, found.label[found.correct])
     return [str(name) for name in found.classes[missed]]
 
 
-def _agreement(methods: Sequence[Method]) -> dict[str, Any]:
+def _agreement(methods: Sequence[TrainedMethod]) -> dict[str, Any]:
     """On what share of the test images two methods give the same answer."""
     answers = np.stack([method.predictions.proba.argmax(axis=1) for method in methods])
     share = np.round(metrics.agreement(answers), DECIMALS)
     return {"methods": [method.name for method in methods], "share": share.tolist()}
 
 
-def _per_class(methods: Sequence[Method]) -> list[tuple[Any, ...]]:
+def _per_class(methods: Sequence[TrainedMethod]) -> list[tuple[Any, ...]]:
     """Rows of `PER_CLASS`."""
     rows = []
     for method in methods:

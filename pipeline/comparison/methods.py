@@ -27,7 +27,7 @@ from pipeline.statistics.scores import score
 
 
 @dataclass(frozen=True)
-class Method:
+class TrainedMethod:
     """A trained method, as it stands in its folder."""
 
     name: str  # pool5.logreg, ensemble, finetune.full, majority
@@ -38,7 +38,7 @@ class Method:
     seeds: Sequence[Seed] = ()  # this one and other random starts, where there are several
 
 
-def methods_of(project: Project, manifest: Manifest) -> list[Method]:
+def methods_of(project: Project, manifest: Manifest) -> list[TrainedMethod]:
     """Collect every method that the settings name: heads, their ensemble, baselines.
 
     Raises
@@ -50,7 +50,7 @@ def methods_of(project: Project, manifest: Manifest) -> list[Method]:
     return [*heads, *_ensemble(project, heads), *_baselines(project, manifest)]
 
 
-def _heads(project: Project, manifest: Manifest) -> list[Method]:
+def _heads(project: Project, manifest: Manifest) -> list[TrainedMethod]:
     methods = []
     for head in project.settings.heads.named():
         for layer in layers_of(project, head):
@@ -61,13 +61,13 @@ def _heads(project: Project, manifest: Manifest) -> list[Method]:
             test = Predictions.read(folder / "predictions.npz")
             tried = tuple(read_trials(folder))
             found = read_seeds(folder)
-            methods.append(Method(method_name(head, layer), card, test, validation, tried, found))
+            methods.append(TrainedMethod(method_name(head, layer), card, test, validation, tried, found))
     return methods
 
 
-def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
+def _ensemble(project: Project, heads: Sequence[TrainedMethod]) -> list[TrainedMethod]:
     """The mean of the probabilities of each layer's best head, where there are several layers."""
-    best: dict[str, Method] = {}
+    best: dict[str, TrainedMethod] = {}
     for method in heads:
         layer = method.card["layer"]
         if layer not in (None, "pixels") and (layer not in best or _rank(method) > _rank(best[layer])):
@@ -87,14 +87,14 @@ def _ensemble(project: Project, heads: Sequence[Method]) -> list[Method]:
         "cost": prices.together([card.get("cost", prices.UNKNOWN) for card in cards]),
     }
     proba = np.mean([member.predictions.proba for member in members], axis=0)
-    return [Method(ENSEMBLE, card, replace(members[0].predictions, proba=proba))]
+    return [TrainedMethod(ENSEMBLE, card, replace(members[0].predictions, proba=proba))]
 
 
-def _rank(method: Method) -> tuple[float, float]:
+def _rank(method: TrainedMethod) -> tuple[float, float]:
     return rank_of_methods(method.card["validation"]["score"], method.card["validation"]["log_loss"])
 
 
-def _validation_of(members: Sequence[Method], by: str) -> dict[str, float | None]:
+def _validation_of(members: Sequence[TrainedMethod], by: str) -> dict[str, float | None]:
     """Scores of members' mean on validation rows; None where some member was fitted on these."""
     if any(member.validation is None for member in members):
         return {"top1": None, "log_loss": None, "score": None}
@@ -107,7 +107,7 @@ def _validation_of(members: Sequence[Method], by: str) -> dict[str, float | None
     }
 
 
-def _baselines(project: Project, manifest: Manifest) -> list[Method]:
+def _baselines(project: Project, manifest: Manifest) -> list[TrainedMethod]:
     methods = []
     for mode in project.settings.finetune.modes:
         card, asked = read_run(project, mode), Plan(project, manifest, mode).facts
@@ -121,5 +121,5 @@ def _baselines(project: Project, manifest: Manifest) -> list[Method]:
                 f"run `{command_of(name)}` first"
             )
         predictions = Predictions.read(folder / "predictions.npz")
-        methods.append(Method(name, card, predictions, seeds=found))
+        methods.append(TrainedMethod(name, card, predictions, seeds=found))
     return methods

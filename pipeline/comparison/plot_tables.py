@@ -6,7 +6,7 @@ from pathlib import Path
 
 from features.files import read_text
 from features.manifest import write_csv
-from pipeline.comparison.methods import Method
+from pipeline.comparison.methods import TrainedMethod
 from pipeline.project import Project
 from pipeline.records.comparison import Line
 from pipeline.records.heads import MAJORITY
@@ -26,7 +26,7 @@ def write_accuracies(folder: Path, lines: Sequence[Line]) -> None:
     write_csv(folder / "accuracy.csv", ACCURACY, rows)
 
 
-def write_confusion(folder: Path, name: str, method: Method | None) -> None:
+def write_confusion(folder: Path, name: str, method: TrainedMethod | None) -> None:
     """Write `confusion_<name>.csv`: true and predicted class of each test image, no rows for no method.
 
     With the places of both among the classes in natural order, by which the template sorts.
@@ -41,7 +41,7 @@ def write_confusion(folder: Path, name: str, method: Method | None) -> None:
     write_csv(folder / f"confusion_{name}.csv", CONFUSION, rows)
 
 
-def write_tuning(folder: Path, methods: Sequence[Method]) -> None:
+def write_tuning(folder: Path, methods: Sequence[TrainedMethod]) -> None:
     """Write what was tried of the heads whose only parameter is C."""
     rows = []
     for method in methods:

@@ -26,7 +26,7 @@ CALLED = {
 
 
 @dataclass(frozen=True)
-class Header:
+class TableHeader:
     """The first line of a table.
 
     Attributes
@@ -53,7 +53,7 @@ def separator(line: str) -> str:
     return next((each for each, cells in found.items() if set(REQUIRED) <= cells), ",")
 
 
-def header(file: Path, cells: Sequence[str]) -> Header:
+def header(file: Path, cells: Sequence[str]) -> TableHeader:
     """Find the columns.
 
     Raises
@@ -73,14 +73,14 @@ def header(file: Path, cells: Sequence[str]) -> Header:
             f"label and, where wanted, split and group, with commas, semicolons or tabs between, and is "
             f"{','.join(cells)[:80]!r}"
         )
-    found = Header(names, {name: folded.index(name) for name in COLUMNS if name in folded})
+    found = TableHeader(names, {name: folded.index(name) for name in COLUMNS if name in folded})
     for name in COLUMNS:
         if name not in folded and (near := _nearest(name, list(found.unknown.values()))):
             raise BadInput(_ambiguous(file, near, name))
     return found
 
 
-def check_unread(file: Path, found: Header, rows: Sequence[Sequence[str]]) -> None:
+def check_unread(file: Path, found: TableHeader, rows: Sequence[Sequence[str]]) -> None:
     """Refuse a column of another name that has nothing but names of splits, where there is no `split`."""
     if "split" in found.place:
         return

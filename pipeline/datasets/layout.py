@@ -24,14 +24,14 @@ TABLE = "list the images in a table (dataset.name = csv)"
 
 
 @dataclass(frozen=True)
-class Layout:
+class ClassFolders:
     """Class folders by split (empty: to be drawn), and what lies beside them."""
 
     classes: list[tuple[str, Place]]
     passed: list[Passed]
 
 
-def layout(tree: Tree, root: Place) -> Layout:
+def layout(tree: Tree, root: Place) -> ClassFolders:
     """Find the class folders.
 
     Raises
@@ -43,14 +43,14 @@ def layout(tree: Tree, root: Place) -> Layout:
     outer = _outer(tree, root, passed)
     splits = _splits(tree, outer)
     if not splits:
-        return Layout([("", folder) for folder in _classes(tree, outer, passed)], passed)
+        return ClassFolders([("", folder) for folder in _classes(tree, outer, passed)], passed)
     _beside(tree, outer, list(splits.values()), "not in a split folder", passed)
     found = []
     for split in SPLITS:
         if split in splits:
             inner = _within(tree, splits[split], split, passed)
             found += [(split, folder) for folder in _classes(tree, inner, passed)]
-    return Layout(found, passed)
+    return ClassFolders(found, passed)
 
 
 def _outer(tree: Tree, folder: Place, passed: list[Passed]) -> Place:

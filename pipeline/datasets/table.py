@@ -15,7 +15,7 @@ from pathlib import Path
 from features.errors import BadInput
 from features.images import ImageFolder
 from pipeline.datasets.base import Found, Listing, Problem
-from pipeline.datasets.columns import COLUMNS, Header, check_unread, header, separator
+from pipeline.datasets.columns import COLUMNS, TableHeader, check_unread, header, separator
 from pipeline.datasets.names import SPLIT_NAMES, split_of
 from pipeline.datasets.table_files import Files
 
@@ -93,7 +93,7 @@ class _Faults:
         raise BadInput(f"{self.file}, line {line}: {fault}{more}; {remedy}")
 
 
-def _images(file: Path, columns: Header, lines: list[Line]) -> list[Found]:
+def _images(file: Path, columns: TableHeader, lines: list[Line]) -> list[Found]:
     """Check every row, and refuse with the number of those that are wrong."""
     faults = _Faults(file)
     images: dict[str, Found] = {}

@@ -13,18 +13,17 @@ from functools import cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
 from features.batches import Decoder
 from features.cache import Places, gather, open_rows
 from features.network import parse_layer
+from features.positions import Positions
 from pipeline.finetuning.network import CutNetwork
 from pipeline.finetuning.plan import CROPS, FLIPS, Plan, views_of
 from pipeline.stores.recipe import extraction_of
 
-Positions = NDArray[np.intp]
 SMALLEST_CROP = 0.5  # of the image's area: VGG's own training crops keep about that much
 
 

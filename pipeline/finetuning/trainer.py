@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.errors import Diverged
+from features.positions import Positions
 from features.progress import Progress
 from pipeline.finetuning import checkpoint
 from pipeline.finetuning.checkpoint import Checkpoint, Epoch, copied
-from pipeline.finetuning.feed import Feed, Positions
+from pipeline.finetuning.feed import Feed
 from pipeline.finetuning.network import CutNetwork
 from pipeline.finetuning.plan import Hyperparameters
 from pipeline.params import Finetune

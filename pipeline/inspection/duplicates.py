@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from features.network import PIXELS_SIZE
+from features.positions import Positions
 from pipeline.inspection.reduction import Reduction
 from pipeline.inspection.thumbnails import Thumbnails
 
@@ -30,7 +31,6 @@ QUARTILE = 0.6745  # standard deviations from a normal distribution's median to 
 CLOSEST, NARROWEST = 0.02, 0.3
 
 Array = NDArray[np.float32]
-Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Duplicates:
 
 
 def duplicates(
-    reduced: Reduction, found: Places, similarity: Array, thumbnails: Thumbnails
+    reduced: Reduction, found: Positions, similarity: Array, thumbnails: Thumbnails
 ) -> Duplicates | None:
     """Find pairs among every image's nearest neighbours; None where too few images can be compared.
 
@@ -126,13 +126,15 @@ def duplicates(
     return Duplicates(pairs, compared, int(near.sum()) - compared, *least)
 
 
-def _spaced(places: Places) -> Places:
+def _spaced(places: Positions) -> Positions:
     """ORDINARY of them, evenly spaced; all where there are fewer."""
     spaced = np.linspace(0, len(places) - 1, min(ORDINARY, len(places))).round().astype(np.intp)
     return places[np.unique(spaced)]
 
 
-def _across(splits: NDArray[np.integer], found: Places, similarity: Array) -> tuple[Places, Places, Array]:
+def _across(
+    splits: NDArray[np.integer], found: Positions, similarity: Array
+) -> tuple[Positions, Positions, Array]:
     """Every held-out image and the nearest train image among its neighbours, the closest pairs first."""
     train = (splits[found] == 0) & np.isfinite(similarity)  # (n, k), nearest first
     held_out = np.flatnonzero((splits != 0) & train.any(axis=1))

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.manifest import Manifest
-from pipeline.inspection.reduction import Array, Reduction, Rows
+from features.positions import Positions
+from pipeline.inspection.reduction import Array, Reduction
 from pipeline.inspection.search import neighbours
 from pipeline.records.natural import natural
 
@@ -31,7 +32,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Layout:
+class Embedding:
     """Where the points lie.
 
     Attributes
@@ -51,8 +52,8 @@ class Layout:
 class Map:
     """Points, one an image; `rows` of the manifest (n,)."""
 
-    rows: Rows
-    layouts: tuple[Layout, ...]
+    rows: Positions
+    layouts: tuple[Embedding, ...]
 
     def legend(self, manifest: Manifest) -> tuple[list[str], list[int]]:
         """Classes that have a colour, and for every point which, len(classes) for one of the others.
@@ -76,7 +77,7 @@ def draw(reduced: Reduction) -> Map:
     first = reduced.coordinates[chosen, :2]
     share = 100 * reduced.variance[:2].sum()
     words = f"The first two principal components: {share:.0f} % of the variance, seen from its widest side."
-    layouts = [Layout("PCA", words, _spanned(first))]
+    layouts = [Embedding("PCA", words, _spanned(first))]
     unit = reduced.unit[chosen]
     small = UMAP_IMAGES[0] <= n <= UMAP_IMAGES[1]
     if small and (places := _umap(unit, first)) is not None:
@@ -84,7 +85,7 @@ def draw(reduced: Reduction) -> Map:
             "UMAP keeps images near those that are nearest to them; distances between clusters, and their "
             "sizes, mean nothing."
         )
-        layouts.append(Layout("UMAP", words, _spanned(places)))
+        layouts.append(Embedding("UMAP", words, _spanned(places)))
     return Map(reduced.rows[chosen], tuple(layouts))
 
 

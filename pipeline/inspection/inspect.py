@@ -18,12 +18,13 @@ import numpy as np
 from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import parse_layer
+from features.positions import Positions
 from features.store import FeatureStore
 from pipeline.inspection import embedding
 from pipeline.inspection.duplicates import LEAST, TOGETHER, Duplicates, duplicates
 from pipeline.inspection.heard import Heard, hear
 from pipeline.inspection.neighbours import Example, Mixture, examples, mixture
-from pipeline.inspection.reduction import Rows, reduce
+from pipeline.inspection.reduction import reduce
 from pipeline.inspection.search import neighbours
 from pipeline.inspection.suspects import (
     AGAINST,
@@ -31,8 +32,8 @@ from pipeline.inspection.suspects import (
     FOR,
     NEIGHBOURS,
     SHOWN,
+    Control,
     Suspect,
-    Trial,
     suspects,
     trial,
     voters,
@@ -72,7 +73,7 @@ class Inspection:
     examples: list[Example]
     voters: int
     suspects: list[Suspect]
-    trial: Trial | None
+    trial: Control | None
     duplicates: Duplicates | None
     accuracy: tuple[float, float] | None
     heard: Heard | None
@@ -172,7 +173,7 @@ def store_for(project: Project, lines: Sequence[Line], manifest: Manifest) -> tu
     return None
 
 
-def _groups(manifest: Manifest, rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+def _groups(manifest: Manifest, rows: Positions) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Numbers of what counts as one image: copies of a file, images of a group."""
     images = [manifest.rows[row] for row in rows]
     # A prefix that no digest has, so that no name of a group is taken for one

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.manifest import Manifest
+from features.positions import Positions
 from pipeline.inspection.heard import Heard
 from pipeline.inspection.reduction import Array, Reduction
 
@@ -14,7 +15,6 @@ EXAMPLES = 12  # test images, half of them ones that the best head gets wrong
 NEAREST = 5  # train images shown with each
 MIXED = 3  # pairs of classes named
 
-Places = NDArray[np.intp]
 Labels = NDArray[np.integer]
 
 
@@ -43,7 +43,7 @@ def examples(reduced: Reduction, manifest: Manifest, heard: Heard | None) -> lis
     ]
 
 
-def _chosen(test: Places, reduced: Reduction, manifest: Manifest, heard: Heard | None) -> Places:
+def _chosen(test: Positions, reduced: Reduction, manifest: Manifest, heard: Heard | None) -> Positions:
     """Half surest wrong answers, where there are as many; the rest evenly spaced among the right ones."""
     wrong, others = test[:0], test
     if heard:
@@ -75,7 +75,7 @@ class Mixture:
     pairs: Sequence[tuple[str, str, float]]
 
 
-def mixture(found: Places, similarity: Array, labels: Labels, classes: Sequence[str]) -> Mixture:
+def mixture(found: Positions, similarity: Array, labels: Labels, classes: Sequence[str]) -> Mixture:
     """Count the classes of every image's neighbours; `found` and `similarity` (n, k)."""
     there = np.isfinite(similarity)
     which, place = np.nonzero(there)

@@ -17,6 +17,7 @@ from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 from features.manifest import SPLITS, Manifest
+from features.positions import Positions
 from features.store import FeatureStore
 from pipeline.heads.inference import to_unit_length
 
@@ -27,7 +28,6 @@ FIT = 1500  # rows that the components are fitted on
 BLOCK = 2048  # rows projected at once
 SEED = 0
 
-Rows = NDArray[np.intp]
 Array = NDArray[np.float32]
 
 
@@ -47,7 +47,7 @@ class Reduction:
     """
 
     layer: str
-    rows: Rows
+    rows: Positions
     coordinates: Array
     variance: NDArray[np.float64]
     total: int
@@ -94,7 +94,7 @@ def reduce(store: FeatureStore, manifest: Manifest, layer: str) -> Reduction:
     return Reduction(layer, rows, coordinates, variance, len(manifest))
 
 
-def sample(store: FeatureStore, manifest: Manifest) -> Rows:
+def sample(store: FeatureStore, manifest: Manifest) -> Positions:
     """At most ROWS rows, ascending, from every split in proportion: the same ones every time.
 
     Where the store is large, drawn from evenly spaced chunks of it: what lies in one is read as a whole.

@@ -4,13 +4,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features.positions import Positions
+
 BLOCK = 512  # rows whose similarities to all others are in memory at once: 40 MB for 20,000
 
 Array = NDArray[np.float32]
-Places = NDArray[np.intp]
 
 
-def neighbours(unit: Array, groups: NDArray[np.integer], k: int) -> tuple[Places, Array]:
+def neighbours(unit: Array, groups: NDArray[np.integer], k: int) -> tuple[Positions, Array]:
     """Find the k rows most similar to each row, none of its own group: itself, copies, shots of a burst.
 
     Parameters

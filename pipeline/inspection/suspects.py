@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.manifest import Manifest
+from features.positions import Positions
 from pipeline.inspection.heard import Heard
 
 NEIGHBOURS = 20  # that vote; fewer where classes are small, see `voters`
@@ -30,7 +31,6 @@ FEWEST = 5  # images of a class besides the one judged: with fewer its neighbour
 PLANTED = 0.05  # share of labels that a trial changes
 SHOWN = 30
 
-Places = NDArray[np.intp]
 Labels = NDArray[np.integer]
 
 
@@ -53,7 +53,7 @@ class Vote:
     judged: NDArray[np.bool_]
 
     @property
-    def suspects(self) -> Places:
+    def suspects(self) -> Positions:
         """Positions of suspected labels, the largest margin first."""
         suspected = np.flatnonzero(self.judged & (self.other >= AGAINST) & (self.given <= FOR))
         margin = self.other[suspected] - self.given[suspected]
@@ -66,7 +66,7 @@ def voters(labels: Labels) -> int:
     return int(np.clip(np.median(counts) // 2, FEWEST, NEIGHBOURS))
 
 
-def votes(found: Places, similarity: NDArray[np.float32], labels: Labels) -> Vote:
+def votes(found: Positions, similarity: NDArray[np.float32], labels: Labels) -> Vote:
     """Let the k nearest others of every image vote.
 
     Parameters
@@ -113,7 +113,7 @@ class Suspect:
     sure: float | None
 
 
-def suspects(vote: Vote, rows: Places, manifest: Manifest, heard: Heard | None) -> list[Suspect]:
+def suspects(vote: Vote, rows: Positions, manifest: Manifest, heard: Heard | None) -> list[Suspect]:
     """Name all suspects, the surest first; `rows` (n,) are those of the manifest that were voted on."""
     classes, made = manifest.classes, []
     for place in vote.suspects.tolist():
@@ -127,7 +127,7 @@ def suspects(vote: Vote, rows: Places, manifest: Manifest, heard: Heard | None) 
 
 
 @dataclass(frozen=True)
-class Trial:
+class Control:
     """What the vote made of labels changed on purpose.
 
     Attributes
@@ -147,7 +147,7 @@ class Trial:
     named: int
 
 
-def trial(found: Places, similarity: NDArray[np.float32], labels: Labels, seed: int = 0) -> Trial | None:
+def trial(found: Positions, similarity: NDArray[np.float32], labels: Labels, seed: int = 0) -> Control | None:
     """Change some labels at random and look for them; None for a single class, or too few images.
 
     The new class is drawn with the others' frequencies: no rare one gains by it.
@@ -161,4 +161,4 @@ def trial(found: Places, similarity: NDArray[np.float32], labels: Labels, seed: 
         return None
     right = np.isin(votes(found, similarity, changed).suspects, planted)
     first = min(SHOWN, len(right))
-    return Trial(len(planted), int(right.sum()), int(right[:first].sum()), first, len(right))
+    return Control(len(planted), int(right.sum()), int(right[:first].sum()), first, len(right))

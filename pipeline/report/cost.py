@@ -16,7 +16,7 @@ LEAST_SECONDS = 0.01  # drawn: a logarithmic axis has no zero
 PAYS_OFF = Column(
     "pays off after", words="trials, after which extraction and heads cost less than fine-tuning"
 )
-Price = Callable[[Line], float]
+SecondsOf = Callable[[Line], float]
 
 
 def _gigabytes(value: float) -> str:
@@ -29,7 +29,7 @@ GPU_MEMORY = Column("GPU memory", words="that torch held at most")
 def section(compared: Compared) -> Section:
     """Accuracy against time, and everything that was paid."""
     lines = compared.drawn
-    ways: list[tuple[str, Price]] = [
+    ways: list[tuple[str, SecondsOf]] = [
         ("from the images, with all that was tried", lambda line: line.seconds + line.extraction_seconds),
         ("one more trial, features cached", lambda line: line.price["seconds_per_trial"]),
     ]
@@ -46,7 +46,7 @@ def section(compared: Compared) -> Section:
     return Section("cost", "Accuracy against cost", content)
 
 
-def front(lines: Sequence[Line], price: Price) -> list[int]:
+def front(lines: Sequence[Line], price: SecondsOf) -> list[int]:
     """Places of the lines that no other beats in price and accuracy both, the cheapest first."""
     found: list[int] = []
     for place in sorted(range(len(lines)), key=lambda place: (price(lines[place]), -lines[place].top1)):
@@ -55,7 +55,7 @@ def front(lines: Sequence[Line], price: Price) -> list[int]:
     return found
 
 
-def _picture(lines: Sequence[Line], ways: Sequence[tuple[str, Price]]) -> Picture:
+def _picture(lines: Sequence[Line], ways: Sequence[tuple[str, SecondsOf]]) -> Picture:
     figure = Figure(figsize=(plots.WIDTH, 3.6), layout="constrained")
     panels = figure.subplots(1, len(ways), sharey=True)
     hints: dict[str, str] = {}
@@ -71,7 +71,7 @@ def _picture(lines: Sequence[Line], ways: Sequence[tuple[str, Price]]) -> Pictur
     return Picture("What time buys", words, inline(plots.svg(figure), "cost", words=words, hints=hints))
 
 
-def _draw(axes: Axes, lines: Sequence[Line], price: Price, name: str) -> dict[str, str]:
+def _draw(axes: Axes, lines: Sequence[Line], price: SecondsOf, name: str) -> dict[str, str]:
     """One panel; returns what is said of each point."""
     x = [max(price(line), LEAST_SECONDS) for line in lines]
     y = [100 * line.top1 for line in lines]

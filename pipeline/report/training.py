@@ -14,7 +14,7 @@ from pipeline.report.section import Picture, Section
 
 ACROSS = 3  # panels side by side
 STYLES = ("-", "--", ":", "-.")
-Rows = Sequence[Mapping[str, str]]
+History = Sequence[Mapping[str, str]]
 
 
 def section(compared: Compared) -> Section | None:
@@ -38,7 +38,7 @@ def section(compared: Compared) -> Section | None:
     return Section("training", "What was tried", {"pictures": pictures}) if pictures else None
 
 
-def _regularisation(tried: Rows) -> Figure:
+def _regularisation(tried: History) -> Figure:
     """Draw validation accuracy against C, a panel for each layer; rows of `plot_tables.TUNING`.
 
     Blue and orange are heads, full and dashed lines normalisations.
@@ -72,7 +72,7 @@ def _regularisation(tried: Rows) -> Figure:
     return figure
 
 
-def _training(epochs: Rows) -> Figure:
+def _training(epochs: History) -> Figure:
     """Draw training loss and validation accuracy against epochs, a row of panels for each baseline."""
     methods = list(dict.fromkeys(row["method"] for row in epochs))
     recipes = list(dict.fromkeys(row["recipe"] for row in epochs))

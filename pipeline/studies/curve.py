@@ -33,7 +33,7 @@ from pipeline.tuning.folds import rows_of
 
 
 @dataclass(frozen=True)
-class Plan:
+class CurvePlan:
     """What is to be measured, once everything that a user can get wrong was checked."""
 
     manifest: Manifest
@@ -88,7 +88,7 @@ def best_of_layers(curves: Sequence[Curve]) -> list[Curve]:
     return list(best.values())
 
 
-def _plan(project: Project, heads: Sequence[str], layers: Sequence[str], draws: int, seed: int) -> Plan:
+def _plan(project: Project, heads: Sequence[str], layers: Sequence[str], draws: int, seed: int) -> CurvePlan:
     known = tuple(project.settings.heads.named())
     for name in heads:
         if name not in known:
@@ -109,7 +109,7 @@ def _plan(project: Project, heads: Sequence[str], layers: Sequence[str], draws: 
     for name, store in stores.items():
         _check_memory(name, images * math.prod(store.features.shape[1:]), project.settings.tuning.memory_gb)
     design = Design.draw(train.y, validation.y, validation.unit, draws=draws, seed=seed)
-    return Plan(manifest, tuple(dict.fromkeys(heads)) or known, stores, design, seed)
+    return CurvePlan(manifest, tuple(dict.fromkeys(heads)) or known, stores, design, seed)
 
 
 def _check_memory(layer: str, numbers: int, memory_gb: float) -> None:
@@ -121,7 +121,7 @@ def _check_memory(layer: str, numbers: int, memory_gb: float) -> None:
         )
 
 
-def _on_layer(project: Project, plan: Plan, layer: str | None) -> Iterator[Curve]:
+def _on_layer(project: Project, plan: CurvePlan, layer: str | None) -> Iterator[Curve]:
     """Measure every head of one layer, or with None those that need no layer."""
     heads = [head for head in plan.heads if (head == MAJORITY) == (layer is None)]
     store = plan.stores[layer] if layer else None
@@ -144,7 +144,7 @@ def _on_layer(project: Project, plan: Plan, layer: str | None) -> Iterator[Curve
 
 
 def _record(
-    project: Project, plan: Plan, curves: Sequence[Curve], outlooks: Mapping[str, Outlook]
+    project: Project, plan: CurvePlan, curves: Sequence[Curve], outlooks: Mapping[str, Outlook]
 ) -> dict[str, Any]:
     """Everything, and what it came from."""
     named = project.settings.heads.named()

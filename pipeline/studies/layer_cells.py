@@ -12,7 +12,7 @@ from pipeline.statistics.ranking import rank, rank_of_methods
 
 
 @dataclass(frozen=True)
-class Cell:
+class MapCell:
     """The best point of one head on one layer with one normalisation.
 
     Attributes
@@ -39,7 +39,7 @@ class Cell:
     winner: bool = False
 
 
-def cells_of(project: Project, manifest: Manifest) -> list[Cell]:
+def cells_of(project: Project, manifest: Manifest) -> list[MapCell]:
     """Read the map's cells from what training tried (see `layer_map`)."""
     heads = [head for head in project.settings.heads.named() if head != MAJORITY]
     if not heads:
@@ -55,7 +55,7 @@ def depth(layer: Layer) -> tuple[int, bool, str]:
     return len(layer.steps), not layer.pre, layer.pooling
 
 
-def _of_layer(project: Project, heads: Sequence[str], layer: Layer, manifest: Manifest) -> list[Cell]:
+def _of_layer(project: Project, heads: Sequence[str], layer: Layer, manifest: Manifest) -> list[MapCell]:
     cells = []
     for head in heads:
         card = read_head(project, head, layer, manifest)
@@ -67,9 +67,9 @@ def _of_layer(project: Project, heads: Sequence[str], layer: Layer, manifest: Ma
     return [replace(cell, winner=cell is best) for cell in cells]
 
 
-def _cell(layer: Layer, weights: str, head: str, row: Mapping[str, str]) -> Cell:
+def _cell(layer: Layer, weights: str, head: str, row: Mapping[str, str]) -> MapCell:
     chosen = {name: value for name, value in row.items() if name not in (*SCORES, "normalisation")}
-    return Cell(
+    return MapCell(
         layer.name,
         weights,
         head,
@@ -82,6 +82,6 @@ def _cell(layer: Layer, weights: str, head: str, row: Mapping[str, str]) -> Cell
     )
 
 
-def _rank(cell: Cell) -> tuple[float, float]:
+def _rank(cell: MapCell) -> tuple[float, float]:
     """Higher is better."""
     return rank(cell.score, cell.log_loss)

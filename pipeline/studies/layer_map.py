@@ -19,13 +19,13 @@ from features.weights import marked
 from pipeline.plots import heat_map, svg
 from pipeline.project import Project
 from pipeline.records.heads import SCORES
-from pipeline.studies.layer_cells import Cell, cells_of
+from pipeline.studies.layer_cells import MapCell, cells_of
 from pipeline.terminal import MARKS, plain_console
 
 COLUMNS = ("layer", "weights", "head", "normalisation", *SCORES, "chosen", "best_of_layer")
 
 
-def layer_map(project: Project) -> list[Cell]:
+def layer_map(project: Project) -> list[MapCell]:
     """Write and print the map; returns its cells, layers in network order.
 
     Raises
@@ -54,7 +54,7 @@ def scored_on(project: Project, manifest: Manifest) -> str:
     return f"{train + validation} train and validation images by cross-validation"
 
 
-def table(cells: Sequence[Cell], scored: str) -> Table:
+def table(cells: Sequence[MapCell], scored: str) -> Table:
     """A row per layer and normalisation, a column per head; `scored` says on what."""
     heads = list(dict.fromkeys(cell.head for cell in cells))
     shown = Table(
@@ -76,7 +76,7 @@ def table(cells: Sequence[Cell], scored: str) -> Table:
     return shown
 
 
-def picture(cells: Sequence[Cell]) -> Figure:
+def picture(cells: Sequence[MapCell]) -> Figure:
     """The same as a heat map, layers downwards in network order; untrained weights are labelled."""
     columns = list(dict.fromkeys((cell.head, cell.normalisation) for cell in cells))
     weights = {cell.layer: cell.weights for cell in cells}

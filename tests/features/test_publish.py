@@ -11,7 +11,7 @@ from zarr.codecs import ZstdCodec
 
 from features import digests
 from features.manifest import Manifest, Row
-from features.publish import LEVEL, Layout, publish
+from features.publish import LEVEL, Shards, publish
 from features.store import FeatureStore
 from tests.conftest import bytes_of
 
@@ -24,7 +24,7 @@ def manifest(n: int) -> Manifest:
 
 
 def published(
-    folder: Path, rows: np.ndarray, layout: Layout | None = None, fingerprint: str = "f", stem: str = "x"
+    folder: Path, rows: np.ndarray, shards: Shards | None = None, fingerprint: str = "f", stem: str = "x"
 ) -> tuple[Path, list[int]]:
     """Publish `rows` as `<stem>.zarr`; also the numbers of the rows that were asked for."""
     asked: list[int] = []
@@ -35,7 +35,7 @@ def published(
 
     publish(
         folder / f"{stem}.zarr", scratch=folder / "scratch", manifest=manifest(len(rows)), rows=some,
-        shape=rows.shape[1:], dtype=str(rows.dtype), layout=layout,
+        shape=rows.shape[1:], dtype=str(rows.dtype), shards=shards,
         attributes={"manifest": "m", "fingerprint": fingerprint},
     )  # fmt: skip
     return folder / f"{stem}.zarr", sorted(asked)
@@ -49,7 +49,7 @@ def test_shards_are_the_bytes_that_zarr_writes(
 ) -> None:
     rows = np.random.default_rng(n).normal(size=(n, *shape)).astype(dtype)
     rows[: min(n, 5)] = 0  # a chunk of zeros is written like any other
-    target, _ = published(tmp_path, rows, Layout(8, 4))
+    target, _ = published(tmp_path, rows, Shards(8, 4))
     views = ("view",) if len(shape) == 2 else ()
     array = zarr.create_group(str(tmp_path / "zarr"), zarr_format=3).create_array(
         "x", shape=rows.shape, dtype=dtype, chunks=(4, *shape), shards=(8, *shape), fill_value=np.nan,
@@ -63,23 +63,23 @@ def test_shards_are_the_bytes_that_zarr_writes(
 @pytest.mark.parametrize("n", [1, 8, 25])
 def test_store_of_any_length_round_trips(n: int, tmp_path: Path) -> None:
     rows = np.random.default_rng(n).normal(size=(n, 5)).astype(np.float16)
-    opened = FeatureStore.open(published(tmp_path, rows, Layout(8, 4))[0])
+    opened = FeatureStore.open(published(tmp_path, rows, Shards(8, 4))[0])
     np.testing.assert_array_equal(opened.rows(np.arange(n)), rows.astype(np.float32))
     assert opened.features.shape == (n, 5)
 
 
 def test_layout_is_whole_chunks_in_bounds() -> None:
     for n, row_bytes in ((10, 1024), (60_000, 8192), (1_000_000, 50_176), (50, 6_422_528), (3, 100)):
-        layout = Layout.of(n, row_bytes)
-        assert layout.shard % layout.chunk == 0
-        assert layout.chunk * row_bytes >= min(1 << 20, n * row_bytes)
-        assert layout.shard * row_bytes <= max(256 << 20, row_bytes)
+        shards = Shards.of(n, row_bytes)
+        assert shards.shard % shards.chunk == 0
+        assert shards.chunk * row_bytes >= min(1 << 20, n * row_bytes)
+        assert shards.shard * row_bytes <= max(256 << 20, row_bytes)
         if n * row_bytes > 256 << 20:
-            assert layout.shard * row_bytes >= 64 << 20
+            assert shards.shard * row_bytes >= 64 << 20
 
 
 def test_digests_are_what_sha256sum_checks(tmp_path: Path) -> None:
-    target, _ = published(tmp_path, np.zeros((9, 5), np.float16), Layout(8, 4))
+    target, _ = published(tmp_path, np.zeros((9, 5), np.float16), Shards(8, 4))
     check = ["sha256sum", "--check", "--strict", "x.sha256"]
     done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
@@ -93,7 +93,7 @@ def test_digests_are_what_sha256sum_checks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "none"])
 def test_sound_shards_of_the_same_content_are_taken_over(damage: str, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float16)
-    target, asked = published(tmp_path, rows, Layout(8, 4))
+    target, asked = published(tmp_path, rows, Shards(8, 4))
     assert asked == list(range(30))
     want = bytes_of(tmp_path)
     shard = target / "x" / "c" / "1" / "0"
@@ -105,22 +105,22 @@ def test_sound_shards_of_the_same_content_are_taken_over(damage: str, tmp_path: 
         shard.write_bytes(data[: len(data) // 2])
     elif damage == "flipped":
         shard.write_bytes(data)
-    _, asked = published(tmp_path, rows, Layout(8, 4))
+    _, asked = published(tmp_path, rows, Shards(8, 4))
     assert asked == ([] if damage == "none" else list(range(8, 16)))
     assert bytes_of(tmp_path) == want
 
 
 def test_shards_of_other_content_are_not_taken_over(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float16)
-    published(tmp_path, rows, Layout(8, 4))
-    for layout, fingerprint in ((Layout(8, 4), "another"), (Layout(16, 4), "another")):
-        _, asked = published(tmp_path, rows, layout, fingerprint)
+    published(tmp_path, rows, Shards(8, 4))
+    for shards, fingerprint in ((Shards(8, 4), "another"), (Shards(16, 4), "another")):
+        _, asked = published(tmp_path, rows, shards, fingerprint)
         assert asked == list(range(30))
 
 
 def test_a_failure_leaves_the_old_store_as_it_was(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float16)
-    target, _ = published(tmp_path, rows, Layout(8, 4))
+    target, _ = published(tmp_path, rows, Shards(8, 4))
     want = bytes_of(tmp_path)
 
     def failing(start: int, stop: int) -> np.ndarray:
@@ -131,7 +131,7 @@ def test_a_failure_leaves_the_old_store_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         publish(
             target, scratch=tmp_path / "scratch", manifest=manifest(30), rows=failing, shape=(50,),
-            dtype="float16", layout=Layout(8, 4), attributes={"manifest": "m", "fingerprint": "g"},
+            dtype="float16", shards=Shards(8, 4), attributes={"manifest": "m", "fingerprint": "g"},
         )  # fmt: skip
     assert bytes_of(tmp_path) == want
 
@@ -148,7 +148,7 @@ def test_everything_is_on_the_disk_before_it_is_vouched_for(
         flushed.append(os.fstat(descriptor).st_ino)
 
     monkeypatch.setattr(os, "fsync", recorded)
-    target, _ = published(tmp_path, np.ones((30, 50), np.float16), Layout(8, 4))
+    target, _ = published(tmp_path, np.ones((30, 50), np.float16), Shards(8, 4))
     last = digests.digest_file(target).stat().st_ino
     assert {file.stat().st_ino for file in digests.files(target).values()} <= set(
         flushed[: flushed.index(last)]

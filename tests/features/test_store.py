@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from features import digests
 from features.dataset import FeatureDataset, ShardSampler
 from features.errors import BadInput
-from features.publish import Layout
+from features.publish import Shards
 from features.store import FeatureStore
 from tests.conftest import REPOSITORY
 from tests.features.test_publish import manifest, published
@@ -37,7 +37,7 @@ def rows() -> np.ndarray:
 
 @pytest.fixture
 def store(tmp_path: Path, rows: np.ndarray) -> FeatureStore:
-    return FeatureStore.open(published(tmp_path, rows, Layout(8, 2))[0])
+    return FeatureStore.open(published(tmp_path, rows, Shards(8, 2))[0])
 
 
 def test_rows_come_in_the_order_asked(store: FeatureStore, rows: np.ndarray) -> None:
@@ -69,7 +69,7 @@ def test_coordinates(store: FeatureStore) -> None:
 def test_other_readers_agree_to_the_bit(tmp_path: Path) -> None:
     for shape in ((29, 6), (29, 3, 6)):
         rows = np.random.default_rng(1).normal(size=shape).astype(np.float16)
-        path, _ = published(tmp_path / str(len(shape)), rows, Layout(8, 2))
+        path, _ = published(tmp_path / str(len(shape)), rows, Shards(8, 2))
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "x")}}
         np.testing.assert_array_equal(np.asarray(tensorstore.open(spec).result().read().result()), rows)
         dataset = xarray.open_zarr(path, consolidated=False)
@@ -136,7 +136,7 @@ def test_as_a_torch_data_set(store: FeatureStore, rows: np.ndarray) -> None:
 
 def test_views(tmp_path: Path) -> None:
     rows = np.random.default_rng(1).normal(size=(29, 3, 6)).astype(np.float16)
-    store = FeatureStore.open(published(tmp_path, rows, Layout(8, 2))[0])
+    store = FeatureStore.open(published(tmp_path, rows, Shards(8, 2))[0])
     positions = np.array([20, 4])
     np.testing.assert_array_equal(store.rows(positions), rows[positions])
     np.testing.assert_array_equal(store.rows(positions, view=2), rows[positions, 2])
@@ -187,7 +187,7 @@ KINDS = (
 def test_damage_is_an_error_that_names_the_store_and_the_remedy(
     kind: str, tmp_path: Path, rows: np.ndarray
 ) -> None:
-    store, _ = published(tmp_path, rows, Layout(8, 2))
+    store, _ = published(tmp_path, rows, Shards(8, 2))
     damaged(store, kind)
     with pytest.raises(BadInput, match=r"x\.(zarr|sha256).*extract") as error:
         FeatureStore.open(store).rows(np.arange(29))
@@ -199,13 +199,13 @@ def test_a_chunk_that_was_never_written_is_no_row_of_zeros(tmp_path: Path, rows:
     """A hole under digests that fit: what a faulty writer would leave."""
     holed = rows.copy()
     holed[10] = np.nan
-    store, _ = published(tmp_path, holed, Layout(8, 2))
+    store, _ = published(tmp_path, holed, Shards(8, 2))
     with pytest.raises(BadInput, match="no valid features in row 10"):
         FeatureStore.open(store).rows(np.arange(29))
 
 
 def test_names_outside_the_store_are_refused(tmp_path: Path, rows: np.ndarray) -> None:
-    store, _ = published(tmp_path, rows, Layout(8, 2))
+    store, _ = published(tmp_path, rows, Shards(8, 2))
     listed = digests.digest_file(store)
     text = listed.read_text()
     (tmp_path / "outside").write_text("x")
@@ -288,7 +288,7 @@ def test_what_is_behind_a_mask_is_not_looked_up(store: FeatureStore, rows: np.nd
 def test_a_view_that_is_not_there_is_refused(
     tmp_path: Path, shape: tuple[int, ...], there: str, view: Any
 ) -> None:
-    store = FeatureStore.open(published(tmp_path, np.ones(shape, np.float16), Layout(8, 2))[0])
+    store = FeatureStore.open(published(tmp_path, np.ones(shape, np.float16), Shards(8, 2))[0])
     for read in (
         lambda: store.rows([0], view=view),
         lambda: store.stream([0], view),
@@ -383,7 +383,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from features.manifest import Manifest
-from features.publish import Layout, publish
+from features.publish import Shards, publish
 from tests.features.test_publish import manifest
 
 def content(folder, k):
@@ -392,7 +392,7 @@ def content(folder, k):
     named = [replace(row, label=f"{k:05}", split=("train", "test")[k % 2], sha256=f"{k % 256:02x}" + "0" * 62)
              for row in manifest(len(rows)).rows]
     publish(folder / "x.zarr", scratch=folder / "scratch", manifest=Manifest(tuple(named)),
-            rows=lambda start, stop: rows[start:stop], shape=(40,), dtype="float16", layout=Layout(8, 2),
+            rows=lambda start, stop: rows[start:stop], shape=(40,), dtype="float16", shards=Shards(8, 2),
             attributes={"manifest": str(k), "fingerprint": str(k)})
 
 k, until = 0, time.monotonic() + float(sys.argv[2])
@@ -437,7 +437,7 @@ def test_an_open_store_that_was_made_anew_has_the_old_content_or_is_refused(
     tmp_path: Path, name: str
 ) -> None:
     def publish(value: int) -> Path:
-        return published(tmp_path, np.full((29, 6), value, np.float16), Layout(8, 2), str(value))[0]
+        return published(tmp_path, np.full((29, 6), value, np.float16), Shards(8, 2), str(value))[0]
 
     store = FeatureStore.open(publish(1))
     before = READERS[name](FeatureStore.open(publish(1)))
@@ -460,8 +460,8 @@ def test_an_open_store_that_was_made_anew_has_the_old_content_or_is_refused(
 def test_a_store_stays_itself_when_the_working_directory_changes(
     tmp_path: Path, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published(tmp_path / "here", rows, Layout(8, 2))
-    published(tmp_path / "there", rows[::-1], Layout(8, 2))
+    published(tmp_path / "here", rows, Shards(8, 2))
+    published(tmp_path / "there", rows[::-1], Shards(8, 2))
     monkeypatch.chdir(tmp_path / "here")
     store = FeatureStore(Path("x.zarr")).fit()
     lazy, pickled = store.dask(), pickle.dumps(store)
@@ -498,8 +498,8 @@ def test_a_store_that_was_moved_says_so_and_what_to_take_along(store: FeatureSto
 
 def test_a_store_that_is_linked_or_published_again_as_it_was_is_read_on(tmp_path: Path) -> None:
     rows = np.random.default_rng(1).normal(size=(29, 6)).astype(np.float16)
-    store = FeatureStore.open(published(tmp_path, rows, Layout(8, 2))[0])
-    published(tmp_path, rows, Layout(8, 2))
+    store = FeatureStore.open(published(tmp_path, rows, Shards(8, 2))[0])
+    published(tmp_path, rows, Shards(8, 2))
     shard = store.path / "x" / "c" / "0" / "0"
     data = shard.read_bytes()
     shard.unlink()

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 from features.errors import BadInput
-from features.publish import Layout
+from features.publish import Shards
 from features.store import FeatureStore
 from tests.features.test_publish import published
 
@@ -58,7 +58,7 @@ def project(tmp_path: Path) -> Path:
     folder = tmp_path / "artifacts" / "features"
     apart = np.arange(30)[:, None] % 2 * 4 + rng.normal(size=(30, 6))
     for layer, rows in (("fc6", rng.normal(size=(30, 4))), ("fc7", apart)):
-        published(folder, rows.astype(np.float16), Layout(8, 2), stem=layer)
+        published(folder, rows.astype(np.float16), Shards(8, 2), stem=layer)
     return tmp_path
 
 

@@ -12,7 +12,7 @@ from benchmarks.report import BEST, synthetic
 from features.manifest import Manifest, Row
 from pipeline.comparison import plot_tables
 from pipeline.comparison.compare import _per_class
-from pipeline.comparison.methods import Method
+from pipeline.comparison.methods import TrainedMethod
 from pipeline.inspection.embedding import Map
 from pipeline.records.natural import in_order, natural
 from pipeline.records.predictions import Predictions
@@ -50,7 +50,7 @@ def test_classes_are_shown_in_natural_order_and_keep_their_numbers(tmp_path: Pat
         assert count == ((found.label == true) & (answers == answer)).sum()
     assert sum(counted.values()) == len(answers)
 
-    method = Method("pool5.logreg", {}, found)
+    method = TrainedMethod("pool5.logreg", {}, found)
     assert [row[1] for row in _per_class([method])] == list(CLASSES)
     assert sum(row[2] for row in _per_class([method])) == len(answers)
     plot_tables.write_confusion(tmp_path, "head", method)
