@@ -34,7 +34,8 @@ def penultimate(
     from PIL import Image
 
     import features.extraction
-    from features.engines import choose, create
+    from features.engines.choice import choose
+    from features.engines.create import create
     from features.files import sha256_file
     from features.images import ImageFolder, Preprocessing
     from features.manifest import Manifest, Row

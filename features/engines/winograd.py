@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.cores import cores
-from features.engines import Rows, child
 from features.engines import convolution as kernels
+from features.engines.base import Rows, child
 from features.engines.convolution import Plane
 from features.engines.light import DenseProducts
 from features.engines.simd import ROWS
@@ -51,7 +51,7 @@ class Operation:
 
 
 class WinogradEngine:
-    """Convolutions by our own kernels, dense layers by torch (see `features.engines.Engine`)."""
+    """Convolutions by our own kernels, dense layers by torch (see `features.engines.base.Engine`)."""
 
     batch = 64  # the dense layers' weights, half a gigabyte, are read once for all of them
 
