@@ -28,7 +28,7 @@ def create(
     A `light` one may give other last bits than the blocks in the cache have, and may be there sooner.
     """
     if choice.name == "winograd":
-        from features.engines.winograd import WinogradEngine  # noqa: PLC0415 - may not be installed
+        from features.engines.winograd.engine import WinogradEngine  # noqa: PLC0415 - may not be installed
 
         return WinogradEngine(layers, weights, preprocessing, light=light)
     if choice.device.startswith("cuda"):
