@@ -35,7 +35,8 @@ def penultimate(
 
     import features.extraction
     from features.assemble import assemble
-    from features.engines import choose, create
+    from features.engines.choice import choose
+    from features.engines.create import create
     from features.files import sha256_file
     from features.images import ImageFolder, Preprocessing
     from features.manifest import Manifest, Row

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from features.engines import Choice, Engine, create
+from features.engines.base import Engine
+from features.engines.choice import Choice
+from features.engines.create import create
 from features.images import Preprocessing
 from features.network import gflops, parse_layer
 from features.sources import Request, obtain, write

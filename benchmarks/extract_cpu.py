@@ -36,7 +36,8 @@ from torchvision.models import vgg16
 
 from benchmarks.contenders import CONTENDERS, LAYERS, file_name
 from benchmarks.photographs import chosen, photographs
-from features.engines import Choice, choose, create
+from features.engines.choice import Choice, choose
+from features.engines.create import create
 from features.images import Preprocessing
 from features.network import gflops, parse_layer
 from features.sources import Request, obtain, write

@@ -43,7 +43,7 @@ from benchmarks.photographs import chosen, photographs
 from features.assemble import assemble
 from features.batches import Decoder
 from features.cache import gather
-from features.engines import Choice, choose
+from features.engines.choice import Choice, choose
 from features.engines.cuda import CudaEngine, reproducible
 from features.extraction import Extraction
 from features.images import ImageArrays, ImageFolder, ImageSource, Preprocessing, array_sha256

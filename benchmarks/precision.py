@@ -22,7 +22,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
-from features.engines import choose, create
+from features.engines.choice import choose
+from features.engines.create import create
 from features.images import Preprocessing
 from features.network import parse_layer, steps
 from features.sources import Request, obtain, write

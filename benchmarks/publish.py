@@ -19,7 +19,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from features.assemble import assemble
-from features.engines import Choice
+from features.engines.choice import Choice
 from features.extraction import Extraction
 from features.forward import BLOCK_IMAGES
 from features.images import ImageArrays, Preprocessing

@@ -18,7 +18,7 @@ from torchvision import transforms
 from torchvision.models import vgg16
 
 from benchmarks.photographs import chosen, photographs
-from features.engines import choose
+from features.engines.choice import choose
 from features.extraction import Extraction
 from features.files import sha256_file
 from features.images import ImageFolder, Preprocessing

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from features import immutable
 from features.batches import Decoder, Numbers
 from features.cache import Places, block_seconds, gather
-from features.engines import Choice, create
+from features.engines.choice import Choice
+from features.engines.create import create
 from features.errors import BadInput
 from features.forward import Computed, forward
 from features.images import ImageSource

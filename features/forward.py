@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.batches import Decoder, Numbers, Pixels
-from features.engines import Engine, Rows
+from features.engines.base import Engine, Rows
 from features.images import control_pixels
 from features.network import Layer
 
@@ -32,7 +32,7 @@ class Computed:
     ----------
     numbers : (n,) intp
         Positions in the grid (image, view), ascending.
-    rows : dict of layer name to (n, width) float32, or float16 (see `features.engines.Rows`)
+    rows : dict of layer name to (n, width) float32, or float16 (see `features.engines.base.Rows`)
     seconds : float
         Wall time of all of it, waiting for images included.
     """

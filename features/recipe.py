@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from features.cache import Blocks, fingerprint
-from features.engines import REVISIONS, Choice
+from features.engines.choice import REVISIONS, Choice
 from features.images import Preprocessing
 from features.network import Layer
 from features.views import words

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from features import digests
 from features.cores import cores
-from features.engines import tolerance
+from features.engines.choice import tolerance
 from features.errors import BadInput
 from features.extraction import Extraction
 from features.files import of_machine

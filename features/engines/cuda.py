@@ -28,7 +28,7 @@ import torch._dynamo.config
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.engines import Rows, padded
+from features.engines.base import Rows, padded
 from features.engines.pytorch import DTYPES, TappedNetwork
 from features.errors import BadInput
 from features.images import Preprocessing
@@ -67,7 +67,7 @@ class Flight:
 
 
 class CudaEngine:
-    """Run the longest prefix and tap every layer on the way (see `features.engines.Engine`).
+    """Run the longest prefix and tap every layer on the way (see `features.engines.base.Engine`).
 
     The same device, versions and batch give the same bits: cuDNN chooses deterministic
     algorithms by rule, never by a timing. fp32 means IEEE: no TF32, neither in

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from features.engines import Rows, child
+from features.engines.base import Rows, child
 from features.engines.pytorch import pooled
 from features.modules import build, pooling_joined
 from features.network import POOLED, Layer, Size, Step

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from features.engines import Rows
+from features.engines.base import Rows
 from features.network import POOLED, Layer, Size, Step
 from features.weights import Array
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.engines import Rows, batch_size, child, padded
+from features.engines.base import Rows, batch_size, child, padded
 from features.images import Preprocessing
 from features.modules import build
 from features.network import Layer
@@ -18,7 +18,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
-    """Run the longest prefix once and tap every layer on the way (see `features.engines.Engine`)."""
+    """Run the longest prefix once and tap every layer on the way (see `features.engines.base.Engine`)."""
 
     def __init__(
         self,

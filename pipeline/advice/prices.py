@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from features.cuts import parse_mode, top_layer
-from features.engines import choose
+from features.engines.choice import choose
 from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import gflops, prefix

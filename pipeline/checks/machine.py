@@ -15,7 +15,7 @@ from rich.filesize import decimal
 
 from features import probe
 from features.cores import cores
-from features.engines import choose
+from features.engines.choice import choose
 from pipeline.checks.finding import Finding, note, ok, wrong
 from pipeline.project import Project
 

@@ -35,8 +35,8 @@ from pipeline.records.since import since
 
 CHECKED = 200  # images
 # Pixels are equal to the last bit. Activations differ by the engines' rounding, at most 2.5 % of a layer's
-# largest value where a GPU computed in fp16 (see `features.engines.TOLERANCE`), in fp32 6e-5; what that
-# does to a probability was below 1e-3 wherever it was measured. A hundredth is more than rounding.
+# largest value where a GPU computed in fp16 (see `features.engines.choice.TOLERANCE`), in fp32 6e-5; what
+# that does to a probability was below 1e-3 wherever it was measured. A hundredth is more than rounding.
 TOLERANCE = 0.01
 HEAD_FILES = ("head.safetensors", "card.json", "README.md")
 

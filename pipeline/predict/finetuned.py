@@ -16,7 +16,7 @@ from torch import Tensor
 
 from features.batches import Decoder
 from features.cache import RUN_CARD
-from features.engines import choose
+from features.engines.choice import choose
 from features.errors import BadInput, Damaged
 from features.files import load_tensors
 from features.forward import BLOCK_IMAGES

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.batches import Decoder
-from features.engines import Choice, choose, create, is_current
+from features.engines.choice import Choice, choose, is_current
+from features.engines.create import create
 from features.errors import BadInput
 from features.forward import forward
 from features.network import Layer, parse_layer

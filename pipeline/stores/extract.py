@@ -9,7 +9,7 @@ from typing import Any
 from features import probe
 from features.cache import activations
 from features.digests import digest_file
-from features.engines import is_current
+from features.engines.choice import is_current
 from features.errors import BadInput
 from features.extraction import Extraction, Report
 from features.files import write_json

@@ -5,7 +5,7 @@ extraction = extraction_of(project, manifest, [layer])
 
 from collections.abc import Sequence
 
-from features.engines import Choice, choose
+from features.engines.choice import Choice, choose
 from features.extraction import Extraction
 from features.images import Preprocessing
 from features.manifest import Manifest

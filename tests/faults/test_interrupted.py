@@ -120,7 +120,7 @@ def test_what_was_computed_before_an_error_is_kept(
 ) -> None:
     """Blocks are written behind the network: an error in a later round loses none of them."""
     monkeypatch.setattr("features.forward.BLOCK_IMAGES", 16)
-    monkeypatch.setattr("features.engines.winograd.WinogradEngine.batch", 16)
+    monkeypatch.setattr("features.engines.winograd.engine.WinogradEngine.batch", 16)
     victim = images / "red" / "00.png"  # row 40, in the third of four rounds
     victim.rename(images / "elsewhere")
     with pytest.raises(BadInput, match=r"red/00\.png is gone"):

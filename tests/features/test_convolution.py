@@ -12,15 +12,15 @@ from torch.nn.functional import conv2d, max_pool2d
 
 binding = pytest.importorskip("llvmlite.binding", reason="numba is not installed")
 
-from features.engines import convolution as kernels  # noqa: E402
+from features.engines.winograd import filters, kernels, memory  # noqa: E402
 
 TOLERANCE = 5e-6  # of the largest value: fp32 rounding of one layer, and of its transforms
 
 
-def filled(images: np.ndarray) -> kernels.Plane:
+def filled(images: np.ndarray) -> memory.Plane:
     """A plane that holds (n, height, width, channels)."""
     count, height, width, channels = images.shape
-    plane = kernels.plane(count, height, width, channels)
+    plane = memory.plane(count, height, width, channels)
     plane[:, 1 : height + 1, 1 : width + 1] = images
     return plane
 
@@ -38,14 +38,16 @@ def convolved(
     count, height, width, inputs = x.shape
     outputs = len(weight)
     size = (height // 2, width // 2) if pooled else (height, width)
-    y = kernels.plane(count, *size, outputs)
-    work = np.full(kernels.scratch(inputs, outputs, step), np.nan, np.float32)
+    y = memory.plane(count, *size, outputs)
     floor = np.float32(0 if relu else -np.inf)
-    transformed = kernels.transformed(weight)
-    tiles = kernels.tiles(count, height, width)
+    transformed = filters.transformed(weight)
+    tiles = memory.tiles(count, height, width)
     for start in range(0, tiles, step):
         stop = min(start + step, tiles)
-        kernels.convolve(filled(x), y, transformed, bias, floor, height, width, pooled, start, stop, work)
+        scratch = memory.scratch(inputs, outputs, stop - start)
+        for numbers in scratch:
+            numbers.fill(np.nan)
+        kernels.convolve(filled(x), y, transformed, bias, floor, height, width, pooled, start, stop, *scratch)
     inside = y[:, 1 : size[0] + 1, 1 : size[1] + 1].copy()
     y[:, 1 : size[0] + 1, 1 : size[1] + 1] = 0
     assert not y.any()
@@ -107,8 +109,8 @@ def test_first_convolution_equals_torch(size: tuple[int, int]) -> None:
     images = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
     table = rng.standard_normal((3, 256), np.float32)
     weight, bias = rng.standard_normal((64, 3, 3, 3), np.float32), rng.standard_normal(64, np.float32)
-    y = kernels.plane(2, *size, 64)
-    weights = kernels.arranged(weight, bias)
+    y = memory.plane(2, *size, 64)
+    weights = filters.arranged(weight, bias)
     for image, start in itertools.product(range(2), range(0, size[0], 5)):
         stop = min(start + 5, size[0])
         kernels.convolve_first(images, y, table, weights, np.float32(0), image, start, stop)
@@ -118,7 +120,7 @@ def test_first_convolution_equals_torch(size: tuple[int, int]) -> None:
 
 def test_pooling_drops_an_odd_last_row_and_column() -> None:
     x = np.random.default_rng(0).standard_normal((1, 5, 7, 64), np.float32)
-    y = kernels.plane(1, 2, 3, 64)
+    y = memory.plane(1, 2, 3, 64)
     kernels.pool(filled(x), y, 5, 7, 0)
     want = max_pool2d(torch.from_numpy(x.transpose(0, 3, 1, 2)), 2).numpy().transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(y[:, 1:3, 1:4], want)
@@ -132,7 +134,7 @@ def test_shorter_vectors(cpu: str, features: str, lanes: int) -> None:
     if not all(binding.get_host_cpu_features().get(name[1:]) for name in features.split(",")):
         pytest.skip(f"this CPU has not {features}")
     check = (
-        "from tests.features.test_convolution import *; from features.engines.simd import LANES; "
+        "from tests.features.test_convolution import *; from features.engines.winograd.vectors import LANES; "
         f"assert LANES == {lanes}; "
         "[test_convolution_equals_torch(5, 9, 64, 128, pooled) for pooled in (True, False)]; "
         "test_first_convolution_equals_torch((33, 40))"

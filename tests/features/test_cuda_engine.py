@@ -20,7 +20,9 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from features.engines import Choice, choose, create, cuda, tolerance
+from features.engines import cuda
+from features.engines.choice import Choice, choose, tolerance
+from features.engines.create import create
 from features.engines.cuda import CudaEngine, Halving, batch_size, landed, pipelined
 from features.engines.pytorch import TappedNetwork
 from features.errors import BadInput

@@ -10,7 +10,9 @@ import torch
 import torchvision
 from torch import nn
 
-from features.engines import Choice, Engine, choose, create, tolerance
+from features.engines.base import Engine
+from features.engines.choice import Choice, choose, tolerance
+from features.engines.create import create
 from features.errors import BadInput
 from features.images import Preprocessing
 from features.network import Layer, parse_layer, steps

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from features.engines import create
+from features.engines.create import create
 from features.errors import BadInput
 from features.network import parse_layer
 from features.publish import delete

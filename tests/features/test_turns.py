@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.engines import Choice, Engine, create
+from features.engines.base import Engine
+from features.engines.choice import Choice
+from features.engines.create import create
 from features.images import Preprocessing
 from features.network import parse_layer
 from features.turns import side_by_side, turn

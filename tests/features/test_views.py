@@ -129,7 +129,7 @@ def test_only_new_views_meet_the_network(prepared: Project) -> None:
 
 
 def test_views_hold_what_the_network_computes_of_them(prepared: Project, images: Path) -> None:
-    from features.engines import create  # noqa: PLC0415 - next to its use
+    from features.engines.create import create  # noqa: PLC0415 - next to its use
     from pipeline.stores.recipe import extraction_of  # noqa: PLC0415
 
     project = with_views(prepared, "crops:3")

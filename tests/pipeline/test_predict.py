@@ -20,7 +20,8 @@ from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler, normalize
 
 from cli import main
-from features.engines import TOLERANCE, Choice, create
+from features.engines.choice import TOLERANCE, Choice
+from features.engines.create import create
 from features.errors import BadInput
 from features.images import Preprocessing
 from features.network import Size, parse_layer
