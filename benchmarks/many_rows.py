@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.cached import cached, normalised
 from benchmarks.certificate import softmax_gap
-from pipeline.heads.linear import LogReg
+from pipeline.heads.linear.estimators import LogReg
 
 TOLERANCE, LARGEST = 1e-3, 50
 CERTIFIED = 4  # solutions of each side: in float64 a certificate takes as long as some iterations

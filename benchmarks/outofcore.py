@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from pipeline.heads import path, spaces
-from pipeline.heads.linear import LogReg
+from pipeline.heads.linear import path, spaces
+from pipeline.heads.linear.estimators import LogReg
 from pipeline.heads.normalisation import Normalisation
 
 WIDTH, CLASSES, LIMIT = 4096, 10, 2 * 10**9

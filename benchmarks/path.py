@@ -20,7 +20,7 @@ from sklearn.svm import LinearSVC
 
 from benchmarks.cached import cached, normalised
 from benchmarks.certificate import hinge_gap, softmax_gap
-from pipeline.heads.linear import LinearHead, LinearSVM, LogReg
+from pipeline.heads.linear.estimators import LinearHead, LinearSVM, LogReg
 
 CS = np.logspace(-6, 5, 45)
 TARGET = 1e-4

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.cached import cached
 from benchmarks.tails import Bench
-from pipeline.heads.linear import LogReg
+from pipeline.heads.linear.estimators import LogReg
 from pipeline.tuning.folds import Fold, Rows
 from pipeline.tuning.search import tune
 

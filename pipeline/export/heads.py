@@ -14,7 +14,7 @@ from pipeline.heads.base import Head
 from pipeline.heads.classifier import Classifier
 from pipeline.heads.controls import KNN, Majority
 from pipeline.heads.kernel import RbfSVM
-from pipeline.heads.linear import LinearHead
+from pipeline.heads.linear.estimators import LinearHead
 from pipeline.heads.mlp import MLP
 from pipeline.heads.normalisation import Normalisation
 

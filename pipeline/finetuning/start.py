@@ -22,7 +22,7 @@ from features.weights import Array
 from pipeline.datasets.splits import units
 from pipeline.finetuning.network import CutNetwork
 from pipeline.finetuning.plan import Plan
-from pipeline.heads.linear import LinearHead, LogReg
+from pipeline.heads.linear.estimators import LinearHead, LogReg
 from pipeline.heads.normalisation import Normalisation
 from pipeline.tuning.folds import Fold, Rows
 from pipeline.tuning.search import tune

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 REVISION = 2  # raised by hand when what a head or its calibration answers changes: 2 smooths targets
 CLASSES = {
-    "logreg": ("linear", "LogReg"),
-    "linear-svm": ("linear", "LinearSVM"),
+    "logreg": ("linear.estimators", "LogReg"),
+    "linear-svm": ("linear.estimators", "LinearSVM"),
     "rbf-svm": ("kernel", "RbfSVM"),
     "mlp": ("mlp", "MLP"),
     "knn": ("controls", "KNN"),

@@ -20,7 +20,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.heads.base import Array, Head, Point, two_columns
 from pipeline.heads.gaussian import draw, kernel, root, squared_distances, unit
-from pipeline.heads.linear import LinearSVM
+from pipeline.heads.linear.estimators import LinearSVM
 from pipeline.heads.rows import blocks, in_memory
 from pipeline.heads.shared import Shared
 

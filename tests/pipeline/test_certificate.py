@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 from sklearn.utils.class_weight import compute_sample_weight
 
 from benchmarks.certificate import hinge_gap, softmax_gap
-from pipeline.heads import path, spaces
-from pipeline.heads.linear import LinearHead, LinearSVM, LogReg
+from pipeline.heads.linear import path, spaces
+from pipeline.heads.linear.estimators import LinearHead, LinearSVM, LogReg
 
 WIDE = tuple(np.geomspace(1e-8, 10, 4).tolist())
 

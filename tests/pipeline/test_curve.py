@@ -16,7 +16,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from features.errors import BadInput
 from features.store import FeatureStore
 from pipeline.heads.base import Head
-from pipeline.heads.linear import LogReg
+from pipeline.heads.linear.estimators import LogReg
 from pipeline.project import Project
 from pipeline.statistics.metrics import Interval
 from pipeline.stores.extract import extract

@@ -17,7 +17,7 @@ from pipeline.heads.base import Head
 from pipeline.heads.classifier import Classifier
 from pipeline.heads.controls import KNN, Majority
 from pipeline.heads.kernel import RbfSVM
-from pipeline.heads.linear import LinearSVM, LogReg
+from pipeline.heads.linear.estimators import LinearSVM, LogReg
 from pipeline.heads.mlp import MLP
 from pipeline.heads.normalisation import Normalisation
 

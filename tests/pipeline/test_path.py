@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
-from pipeline.heads import path, spaces
-from pipeline.heads.linear import LinearHead, LinearSVM, LogReg
-from pipeline.heads.path import rounds
+from pipeline.heads.linear import path, spaces
+from pipeline.heads.linear.estimators import LinearHead, LinearSVM, LogReg
+from pipeline.heads.linear.path import rounds
 
 Data = tuple[NDArray[np.float64], NDArray[np.int64]]
 CS = tuple(np.logspace(-4, 3, 15).tolist())

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from features.errors import BadInput
 from pipeline.heads.controls import KNN
 from pipeline.heads.kernel import RbfSVM
-from pipeline.heads.linear import LogReg
+from pipeline.heads.linear.estimators import LogReg
 from pipeline.heads.mlp import MLP
 from pipeline.heads.normalisation import Normalisation
 from pipeline.statistics.metrics import mcnemar

@@ -17,7 +17,7 @@ from pipeline.heads.batches import one_view_each
 from pipeline.heads.classifier import Classifier
 from pipeline.heads.controls import KNN
 from pipeline.heads.kernel import RbfSVM
-from pipeline.heads.linear import LinearSVM, LogReg
+from pipeline.heads.linear.estimators import LinearSVM, LogReg
 from pipeline.heads.normalisation import Normalisation
 from pipeline.statistics.calibration import calibrated, log_loss, temperature
 from pipeline.tuning.folds import Fold, Rows

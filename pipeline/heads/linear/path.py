@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.heads.certificate import certified
-from pipeline.heads.descent import descend
-from pipeline.heads.losses import Loss, Softmax, SquaredHinge
-from pipeline.heads.newton import newton
+from pipeline.heads.linear.certificate import certified
+from pipeline.heads.linear.conjugate_gradients import descend
+from pipeline.heads.linear.losses import Loss, Softmax, SquaredHinge
+from pipeline.heads.linear.newton import newton
+from pipeline.heads.linear.spaces import RowSpace, Space, space_for
 from pipeline.heads.rows import at_hand
-from pipeline.heads.spaces import RowSpace, Space, space_for
 
 STRIDE = 4
 FIRST = 2  # values of C side by side in the first rounds, which have to go from small to large

@@ -1,7 +1,7 @@
 """Linear heads: multinomial logistic regression and the one-vs-rest linear SVM.
 
 Both minimise ½‖W‖² + C · Σ loss, exactly, for a whole grid of C at once (see
-`pipeline.heads.path`).
+`pipeline.heads.linear.path`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 import numpy as np
 
 from pipeline.heads.base import Array, Head, Point, is_axis, two_columns
-from pipeline.heads.path import Fitted, solve
+from pipeline.heads.linear.path import Fitted, solve
 from pipeline.heads.rows import row_weights
 
 H = TypeVar("H", bound="LinearHead")

@@ -13,9 +13,9 @@ SVMs, JMLR 6, 2005.
 import torch
 from torch import Tensor
 
-from pipeline.heads.descent import Solved
-from pipeline.heads.losses import SquaredHinge, at, narrowed, on_line
-from pipeline.heads.spaces import Space
+from pipeline.heads.linear.conjugate_gradients import Solved
+from pipeline.heads.linear.losses import SquaredHinge, at, narrowed, on_line
+from pipeline.heads.linear.spaces import Space
 
 STEPS = 200  # where rows nearly coincide, many are needed
 TRIALS = 30

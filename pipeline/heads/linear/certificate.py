@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.heads.losses import Loss, Softmax, at
+from pipeline.heads.linear.losses import Loss, Softmax, at
+from pipeline.heads.linear.spaces import as_tensor
 from pipeline.heads.rows import blocks
-from pipeline.heads.spaces import as_tensor
 
 STEPS = 20  # of Newton's method in the intercepts; two or three do
 HALVINGS = 10

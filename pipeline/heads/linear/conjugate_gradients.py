@@ -19,8 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.heads.losses import Loss, at, narrowed, on_line
-from pipeline.heads.spaces import Space
+from pipeline.heads.linear.losses import Loss, at, narrowed, on_line
+from pipeline.heads.linear.spaces import Space
 
 TINY = 1e-30  # against 0 / 0
 SLACK = 0.2  # of the slope before: what a line search may leave
