@@ -5,8 +5,8 @@
 Draws validation images and fits their temperature as `pipeline.statistics.calibration` does (smoothed
 targets) and by likelihood alone; then the log-loss of 2,000 other images is held against that of the
 temperature that is best for these. Scores are of two kinds, as heads give them: Gaussian around each
-class (logits, margins), and the logarithms of five neighbours' votes. The last line is how many times as much log-loss
-the likelihood alone gives away, over all rows of the table with 12 and 55 images.
+class (logits, margins), and the logarithms of five neighbours' votes. The last line is how many times as
+much log-loss the likelihood alone gives away, over all rows of the table with 12 and 55 images.
 """
 
 from collections.abc import Callable

@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from features.files import naming, written_aside
 from pipeline.advice.hindsight import judge
-from pipeline.advice.table import judgement
 from pipeline.advice.scenario import named
+from pipeline.advice.table import judgement
 from pipeline.comparison.table import at_equal_budget
 from pipeline.comparison.verdict import verdict
 from pipeline.inspection.inspect import inspection
