@@ -34,14 +34,17 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed
 	python -m benchmarks.engines
 	python -m benchmarks.threads
+	python -m benchmarks.precision
 	python -m benchmarks.extract_cpu --without thingsvision
 	python -m benchmarks.publish
 	python -m benchmarks.memory
 	python -m benchmarks.path --every 4
 	python -m benchmarks.kernel
+	python -m benchmarks.calibration
 	python -m benchmarks.compare
 	python -m benchmarks.cut
 	python -m benchmarks.trial
+	python -m benchmarks.report
 
 # For machines that have torch and reach no package index: neither the environment nor the
 # project's other tests, with what they need, nor pytest's plug-ins of pyproject.toml.

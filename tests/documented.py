@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.conftest import REPOSITORY
 
-PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "params.yaml"]
+PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "benchmarks/README.md", "params.yaml"]
 PROGRAMS = r"(?:python|dvc|make|git|pip|uvicorn|gunicorn|curl|source|mkdir|cp|find|\.ci/run)\b"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(rf"^(?: {{4}}|# .*:\s+|#\s{{10,}})({PROGRAMS} .*)$", re.MULTILINE)

@@ -14,7 +14,11 @@ from pipeline.params import Settings, load
 from tests.conftest import REPOSITORY
 
 PAGES = sorted(
-    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "data" / "README.md"]
+    [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("docs/**/*.md"),
+        *(REPOSITORY / folder / "README.md" for folder in ("benchmarks", "data")),
+    ]
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"python cli\.py((?: +[a-z][a-z-]*)+)")

@@ -53,7 +53,6 @@ NOT_RUN = {
     "python cli.py sweep-cut": "slow, see below",
     "python cli.py curve": "slow, see below",
     "python cli.py extract --profile": "slow, see below",
-    "python cli.py extract --layer fc8": "advice for a network that is trained; another layer is run",
 }
 COMMANDS = [command for command in documented() if command.text not in NO_COMMAND]
 

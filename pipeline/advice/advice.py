@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from features.errors import BadInput, NoAdvice
 from features.manifest import Manifest
-from features.network import parse_layer
 from features.store import FeatureStore
-from pipeline.advice.evidence import Evidence, Sample, evidence, sample, through_source
+from pipeline.advice.evidence import Evidence, Sample, evidence, sample
 from pipeline.advice.hindsight import Hindsight, current_lines, judge
 from pipeline.advice.prices import Rates
 from pipeline.advice.scenario import Check, Scenario, scenario, similarity
@@ -27,8 +26,6 @@ class Advice:
     ----------
     chance : float
         Accuracy on validation rows of always answering the most frequent class.
-    source_scores : dict or str
-        LEEP and NCE, or why they are missing.
     per_class : (mean, least) train images of a class
     hindsight : Hindsight or str
         What the last comparison says of it, or why it says nothing.
@@ -39,7 +36,6 @@ class Advice:
     layers: list[Evidence]
     best: Evidence
     chance: float
-    source_scores: dict[str, float] | str
     per_class: tuple[float, int]
     checks: list[Check]
     scenario: Scenario
@@ -84,7 +80,6 @@ def put_together(project: Project, manifest: Manifest, stores: Mapping[str, Feat
         layers,
         best,
         drawn.chance,
-        _source_scores(project, manifest, drawn),
         per_class,
         checks,
         found,
@@ -92,18 +87,6 @@ def put_together(project: Project, manifest: Manifest, stores: Mapping[str, Feat
         rates,
         _hindsight(project, manifest, found),
     )
-
-
-def _source_scores(project: Project, manifest: Manifest, drawn: Sample) -> dict[str, float] | str:
-    """LEEP and NCE, from the logits of the pretraining's classes; or why there are none."""
-    layer = parse_layer("fc8", project.settings.weights.network)
-    label = project.read_weights().label(layer.steps)
-    if label != "imagenet":
-        return f"need ImageNet's logits, and fc8 of these weights is {label}"
-    try:
-        return through_source(project.store(layer, manifest), drawn)
-    except BadInput:
-        return "need ImageNet's logits: python cli.py extract --layer fc8"
 
 
 def _hindsight(project: Project, manifest: Manifest, found: Scenario) -> Hindsight | str:

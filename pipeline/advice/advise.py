@@ -66,7 +66,6 @@ def _record(advice: Advice, manifest: Manifest, stores: Mapping[str, FeatureStor
         "sample": {"seed": SEED, "train": len(advice.drawn.train), "validation": len(advice.drawn.held)},
         "chance": advice.chance,
         "scores": {each.layer: _scores(each) for each in advice.layers},
-        "source_scores": advice.source_scores,
         "best_trained_layer": advice.best.layer,
         "train_images_per_class": {"mean": advice.per_class[0], "least": advice.per_class[1]},
         "large_from": LARGE,
@@ -85,13 +84,12 @@ def _record(advice: Advice, manifest: Manifest, stores: Mapping[str, FeatureStor
 
 
 def _scores(each: Evidence) -> dict[str, Any]:
-    names = {"weights": each.weights, "width": each.width, "nearest_1": each.one, "nearest_5": each.five}
     return {
-        **names,
+        "weights": each.weights,
+        "width": each.width,
+        "nearest_5": each.five,
         "probe": each.probe._asdict(),
         "logme": each.logme,
-        "h_score": each.h_score,
-        "transrate": each.transrate,
     }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from features.errors import NoAdvice
 from features.manifest import Manifest
@@ -56,8 +55,8 @@ class Evidence:
     ----------
     weights : str
         What the layer is computed with: `imagenet`, `untrained`, `random`, `file`, `none`.
-    one, five : float
-        Leave-one-out accuracy of the nearest, and of the five nearest, train rows.
+    five : float
+        Leave-one-out accuracy of a vote of the five nearest train rows.
     probe : Interval
         Accuracy on held rows of a closed-form linear probe.
     """
@@ -65,12 +64,9 @@ class Evidence:
     layer: str
     weights: str
     width: int
-    one: float
     five: float
     probe: Interval
     logme: float
-    h_score: float
-    transrate: float
 
     @property
     def trained(self) -> bool:
@@ -124,23 +120,11 @@ def evidence(store: FeatureStore, drawn: Sample) -> Evidence:
         str(store.attributes["layer"]),
         str(store.attributes["weights"]),
         X.shape[1],
-        transferability.neighbour_accuracy(near, y, unit, 1),
         transferability.neighbour_accuracy(near, y, unit, 5),
         accuracy(Probe.fit(near, y).predict(across) == drawn.y[drawn.held]),
         transferability.logme(products, y),
-        transferability.h_score(products, y, X.shape[1]),
-        transferability.transrate(products, y),
     )
 
 
 def _squared_lengths(X: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.einsum("ij,ij->i", X, X, dtype=np.float64))
-
-
-def through_source(logits: FeatureStore, drawn: Sample) -> dict[str, float]:
-    """Scores of the labels through the 1,000 classes of the pretraining: LEEP and NCE."""
-    rows, y = logits.rows(drawn.train, view=0).astype(np.float64), drawn.y[drawn.train]
-    return {
-        "leep": transferability.leep(softmax(rows, axis=1), y),
-        "nce": transferability.nce(rows.argmax(axis=1), y),
-    }

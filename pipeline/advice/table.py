@@ -29,7 +29,7 @@ def show(advice: Advice) -> None:
     """Print everything."""
     console = plain_console()
     console.print(scores(advice))
-    for part in (_source(advice), _size(advice), *_similarity(advice), *_advised(advice)):
+    for part in (_size(advice), *_similarity(advice), *_advised(advice)):
         console.print(part)
     console.print(prices(advice))
     console.print(f"Training is reckoned at {advice.rates.training:.0f} GFLOP/s ({advice.rates.source}).")
@@ -50,8 +50,7 @@ def scores(advice: Advice) -> Table:
     )
     shown.add_column("layer", no_wrap=True)
     shown.add_column("weights", no_wrap=True)
-    headings = ("1-NN %", "5-NN %", "linear probe % [95 %]", "LogME", "H-score", "TransRate")
-    for heading in ("width", *headings):
+    for heading in ("width", "5-NN %", "linear probe % [95 %]", "LogME"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for each in advice.layers:
         value, low, high = each.probe
@@ -59,20 +58,11 @@ def scores(advice: Advice) -> Table:
             each.layer + (" ◂" if each is advice.best else ""),
             MARKS[each.weights],
             f"{each.width:,}",
-            _percent(each.one, unit=""),
             _percent(each.five, unit=""),
             f"{_percent(value, unit='')} [{_percent(low, unit='')}, {_percent(high, unit='')}]",
             f"{each.logme:.3f}",
-            f"{each.h_score:.2f}",
-            f"{each.transrate:,.0f}",
         )
     return shown
-
-
-def _source(advice: Advice) -> str:
-    if isinstance(advice.source_scores, str):
-        return f"LEEP, NCE: {advice.source_scores}."
-    return ", ".join(f"{name.upper()} {value:.3f}" for name, value in advice.source_scores.items())
 
 
 def _size(advice: Advice) -> str:

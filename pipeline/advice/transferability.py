@@ -1,23 +1,18 @@
-"""How well features fit labels, without training anything: published transferability scores.
+"""How well features fit labels, without training anything: a vote of neighbours, and LogME.
 
     products = gram(X)                           # (n, n), the inner products of all rows
-    logme(products, y), h_score(products, y, X.shape[1]), transrate(products, y)
-    leep(softmax(logits), y), nce(logits.argmax(axis=1), y)
+    logme(products, y)
 
-All but the last two depend on features only through the inner products of rows: that matrix is
-made once, and the width of the features no longer matters (25,088 for `pool5` at 224 px).
-Work grows with the cube of the number of rows: some thousands are meant.
+Both depend on features only through the inner products of rows: that matrix is made once, and the
+width of the features no longer matters (25,088 for `pool5` at 224 px). Work grows with the cube of
+the number of rows: some thousands are meant.
 
-Higher is better, for each score among features of the same images. None is a probability, and
-scores of different images say nothing about each other. Labels are class numbers (n,); classes
-without a row play no part.
+Higher is better among features of the same images; scores of different images say nothing about
+each other. Labels are class numbers (n,); classes without a row play no part.
 
 References
 ----------
-LogME: You et al., ICML 2021, arXiv:2102.11005. H-score: Bao et al., ICIP 2019, regularised by
-Ibrahim et al., NeurIPS 2021, arXiv:2110.06893, with the shrinkage of Ledoit and Wolf,
-J. Multivariate Analysis 88 (2004). TransRate: Huang et al., ICML 2022, arXiv:2106.09362. LEEP:
-Nguyen et al., ICML 2020, arXiv:2002.12462. NCE: Tran et al., ICCV 2019, arXiv:1908.08142.
+LogME: You et al., ICML 2021, arXiv:2102.11005.
 """
 
 from collections.abc import Callable
@@ -29,7 +24,6 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize_scalar
 
 COLUMNS = 4096  # of the features that are float64 at once
-DISTORTION = 1e-4  # of TransRate: ε, as published
 STEPS = 121  # signal-to-noise ratios at which LogME's evidence is looked at first
 RANGE = (1e-8, 1e8)  # of these, in units of the mean eigenvalue
 
@@ -117,80 +111,3 @@ def _highest(function: Callable[[float, Array], Array], power: Array, grid: Arra
     bounds = grid[max(top - 1, 0)], grid[min(top + 1, len(grid) - 1)]
     refined = minimize_scalar(lambda point: -function(point, power)[0], bounds=bounds, method="bounded")
     return float(max(-refined.fun, found[top]))
-
-
-def h_score(products: Array, y: Labels, width: int) -> float:
-    """Regularised H-score, tr(cov⁻¹ · (1 − a) · cov of the class means), with cov shrunk by a.
-
-    Of features of `width` columns. The share a of the identity is Ledoit and Wolf's: without it
-    cov has no inverse where there are fewer rows than columns. From 0 to the number of classes − 1.
-    """
-    n = len(y)
-    values, vectors = eigh(_centred(products))
-    values = np.maximum(values, 0)
-    mean = values.sum() / n / width  # of a column's variance
-    if mean == 0:
-        return 0.0
-    shrinkage = _ledoit_wolf(_centred(products), width)
-    members = (y[:, None] == np.unique(y)).astype(np.float64)  # (n, classes)
-    coordinates = vectors.T @ members / np.sqrt(members.sum(axis=0))
-    denominator = (1 - shrinkage) * values / n + shrinkage * mean
-    ratio = np.divide(values, denominator, out=np.zeros_like(values), where=values > 0)
-    return float((1 - shrinkage) * (ratio @ (coordinates**2).sum(axis=1)) / (n - 1))
-
-
-def _ledoit_wolf(centred: Array, width: int) -> float:
-    """Shrinkage that Ledoit and Wolf estimate, from inner products of n centred rows."""
-    n = len(centred)
-    squares, mean = (centred**2).sum() / n**2, centred.trace() / n / width
-    distance = squares / width - mean**2  # of the covariance from a multiple of the identity
-    noise = ((np.diag(centred) ** 2).sum() / n - squares) / (n * width)
-    return float(np.clip(noise / distance, 0, 1)) if distance > 0 else 0.0
-
-
-def transrate(products: Array, y: Labels, distortion: float = DISTORTION) -> float:
-    """Coding rate of all rows less the mean coding rate of a class, in nats (every class counts the same).
-
-    It grows with the scale of the features: more than the others it is for one layer or alike ones.
-    """
-    centred = _centred(products)
-    classes = [np.flatnonzero(y == number) for number in np.unique(y)]
-    within = [_coding_rate(centred[np.ix_(rows, rows)], distortion) for rows in classes]
-    return _coding_rate(centred, distortion) - float(np.mean(within))
-
-
-def _coding_rate(products: Array, distortion: float) -> float:
-    """½ log det(I + ZᵀZ / nε), which is that of ZZᵀ, too."""
-    n = len(products)
-    return float(np.linalg.slogdet(np.eye(n) + products / (n * distortion))[1] / 2)
-
-
-def _centred(products: Array) -> Array:
-    """Inner products after the columns' means are subtracted from the features."""
-    mean = products.mean(axis=0)
-    return np.asarray(products - mean - mean[:, None] + mean.mean())
-
-
-def leep(proba: NDArray[Any], y: Labels) -> float:
-    """Mean log-likelihood of the labels, predicted through the source's classes; at most 0.
-
-    Parameters
-    ----------
-    proba : (n, source classes) probabilities that the pretrained network gives its own classes
-    """
-    proba = proba.astype(np.float64)
-    classes, numbers = np.unique(y, return_inverse=True)
-    joint = np.stack([proba[numbers == k].sum(axis=0) for k in range(len(classes))])  # (classes, source)
-    total = joint.sum(axis=0)
-    conditional = np.divide(joint, total, out=np.zeros_like(joint), where=total > 0)  # P(y | z)
-    own = (proba * conditional[numbers]).sum(axis=1)
-    return float(np.log(own).mean())
-
-
-def nce(source: Labels, y: Labels) -> float:
-    """Negative conditional entropy −H(y | z) of the labels given the source's predicted classes z, (n,)."""
-    joint = np.zeros((source.max() + 1, len(np.unique(y))))
-    np.add.at(joint, (source, np.unique(y, return_inverse=True)[1]), 1 / len(y))
-    given = joint.sum(axis=1, keepdims=True)
-    present = joint > 0
-    return float((joint[present] * np.log((joint / np.where(given > 0, given, 1))[present])).sum())
