@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.project import Project
 from pipeline.records.comparison import DIFFERENCES, Line
 from pipeline.records.prices import Price
 from pipeline.stores.weights import obtain_weights
+from tests.warm import SECONDS, Warm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ASSETS = REPOSITORY.parent / "shared" / "assets"
@@ -145,19 +146,28 @@ def ready(folder: Path, weights: Path) -> Project:
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """The process from which commands are forked."""
+    process = Warm(REPOSITORY)
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
+def cli(tmp_path: Path, warm: Warm) -> Cli:
     """Run the command line as a user does: another process, from an unrelated folder."""
 
     def run(*arguments: object, code: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [sys.executable, str(REPOSITORY / "cli.py"), *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+        command = [str(REPOSITORY / "cli.py"), *map(str, arguments)]
+        wanted = {**os.environ, **environment}
+        if warm.serves(wanted):
+            done = warm.run(command, tmp_path, wanted)
+        else:
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=tmp_path, env=wanted, capture_output=True, text=True, timeout=SECONDS,
+            )  # fmt: skip
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
