@@ -1,4 +1,4 @@
-"""Command lines in processes of their own that begin with torch and its like imported.
+"""Commands in processes of their own that begin with torch and its like imported.
 
 A command of a second pays three more for its imports, and the suite runs hundreds. So one
 process (`python -m tests.warm`, started anew, not forked from pytest) imports other
@@ -18,19 +18,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 LIBRARIES = (
     "click", "rich.console", "rich.table", "rich.progress", "pydantic", "ruamel.yaml", "numpy", "scipy.stats",
     "torch", "safetensors.torch", "zarr", "numcodecs", "dask.array", "joblib", "jinja2", "threadpoolctl",
     "numba", "PIL.Image", "sklearn.svm", "sklearn.linear_model", "sklearn.neighbors", "sklearn.pipeline",
-    "matplotlib.figure",
+    "matplotlib.figure", "dvc.cli", "dvc.repo",
 )  # fmt: skip
-OWN = ("PENULTIMATE_", "PYTEST_")
+OWN = ("PENULTIMATE_", "PYTEST_", "PATH")
 SECONDS = 240  # then a command is killed by SIGALRM
 
 
@@ -46,7 +44,7 @@ class Warm:
 
     @staticmethod
     def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-        """All but what only this project and pytest read: the rest may be read when a library starts."""
+        """Leave out what no library reads when it starts."""
         return {name: value for name, value in environment.items() if not name.startswith(OWN)}
 
     def serves(self, environment: Mapping[str, str]) -> bool:
@@ -74,6 +72,8 @@ class Warm:
 
 def serve() -> None:
     """Fork for each line of stdin; answer with the exit code."""
+    end = End()
+    atexit.register(end)  # before any library registers something: it runs last
     for name in LIBRARIES:
         with contextlib.suppress(ModuleNotFoundError):  # numba has no wheel for some
             importlib.import_module(name)
@@ -85,31 +85,37 @@ def serve() -> None:
         if not child:
             os.close(answers)
             become(outputs, cwd, environment)
-            run_script(command)
+            end.code = run_script(command)
+            return
         _, status = os.waitpid(child, 0)
         os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-def run_script(command: Sequence[str]) -> NoReturn:
-    """Run a script as Python does, and end as it does but for taking the libraries apart, which is slow."""
+class End:
+    """A process's end without taking its libraries apart, which is slow."""
+
+    code = 0
+
+    def __call__(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
+
+
+def run_script(command: Sequence[str]) -> int:
+    """Run a script as Python does; returns its exit code."""
     sys.argv, sys.path[0] = list(command), str(Path(command[0]).parent)
-    code: object = 0
     try:
         runpy.run_path(command[0], run_name="__main__")
     except SystemExit as stop:
-        code = stop.code or 0
-        if not isinstance(code, int):
-            print(code, file=sys.stderr)
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+            return 1
+        return int(stop.code or 0)
     except BaseException:  # noqa: BLE001 - as Python itself does
         traceback.print_exc()
-        code = 1
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
+        return 1
+    return 0
 
 
 def become(outputs: Sequence[str], cwd: str, environment: dict[str, str]) -> None:

@@ -1,13 +1,11 @@
 """`verify` and `info`: every bit that a store rests on, found and repaired; what a store holds."""
 
-import hashlib
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline.stores.dvc_cache import altered_objects
 
 from features import digests
 from features.cache import Blocks
@@ -21,7 +19,7 @@ from pipeline.stores.extract import extract
 from pipeline.stores.info import info
 from pipeline.stores.recipe import extraction_of
 from pipeline.stores.verify import verify
-from tests.conftest import QUICK, Cli, commit, dvc, make_project
+from tests.conftest import Cli
 
 
 @pytest.fixture
@@ -155,42 +153,6 @@ def test_a_store_of_another_manifest_or_other_settings(
     cli("verify", "--project", extracted.root, "--repair")
 
 
-def test_objects_altered_in_dvcs_cache(checkout: Path, images: Path, cli: Cli) -> None:
-    make_project(
-        checkout, [*QUICK, "dataset.name=folder", f"dataset.root={images}", "extract.layers=['pool5:avg']"]
-    )
-    commit(checkout)
-    dvc(checkout, "repro", "extract")
-    where = ["--project", checkout]
-    cli("verify", *where)
-    shard = checkout / "artifacts" / "features" / "pool5-avg.zarr" / "pool5-avg" / "c" / "0" / "0"
-    md5 = hashlib.md5(shard.read_bytes()).hexdigest()
-    stored = checkout / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-    content = stored.read_bytes()
-    # Its own name only, the project's file is sound; DVC believes what is write-protected
-    flip(stored, 0.5)
-    stored.chmod(0o444)
-    assert "up to date" in dvc(checkout, "status", "extract")
-    said = cli("verify", *where, code=1).stdout
-    assert str(stored) in said
-    assert "altered on the disk" in said
-    cli("verify", *where, "--repair")
-    assert stored.read_bytes() == content
-    # With hard links both names are one file: the store is built again, and serves to put the object right
-    stored.chmod(0o644)
-    shard.unlink()
-    shard.hardlink_to(stored)
-    with stored.open("r+b") as file:
-        file.seek(100)
-        file.write(bytes([content[100] ^ 1]))
-    said = cli("verify", *where, code=1).stdout
-    assert "is not what its sha256 says" in said
-    assert "altered on the disk" in said
-    cli("verify", *where, "--repair")
-    assert stored.read_bytes() == shard.read_bytes() == content
-    assert "up to date" in dvc(checkout, "status", "extract")
-
-
 def test_info_describes_every_store(extracted: Project, capsys: pytest.CaptureFixture[str]) -> None:
     info(extracted)
     said = capsys.readouterr().out
@@ -227,53 +189,3 @@ def test_commands_say_what_is_missing(project: Path, cli: Cli) -> None:
     assert re.search(r"run `python \S+cli.py extract .*` first", cli("verify", *where, code=2).stderr)
     assert re.search(r"run `python \S+cli.py extract .*` first", cli("info", *where, code=2).stderr)
     assert json.loads((project / "artifacts" / "dataset.json").read_text("utf-8"))
-
-
-@pytest.fixture
-def locked(tmp_path: Path) -> Path:
-    """A folder as DVC leaves it, without git: a lock that names one object, which was altered."""
-    root = tmp_path / "shared"
-    stored = root / ".dvc" / "cache" / "files" / "md5" / "5d" / "41402abc4b2a76b9719d911017c592"
-    stored.parent.mkdir(parents=True)
-    stored.write_text("hallo", "utf-8")  # 5d41… is the md5 of hello
-    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n", "utf-8")
-    lock = (
-        "schema: '2.0'\nstages:\n  a:\n    outs:\n    - {path: out, md5: 5d41402abc4b2a76b9719d911017c592}\n"
-    )
-    (root / "dvc.lock").write_text(lock, "utf-8")
-    return root
-
-
-def test_dvcs_objects_are_checked_without_git_and_beside_a_worktrees_file(locked: Path) -> None:
-    assert [one.file for one in altered_objects(locked)] == [locked / "out"]
-    (locked / ".git").write_text("gitdir: /nowhere\n", "utf-8")
-    assert len(altered_objects(locked)) == 1
-    (locked / ".dvc" / "cache").rename(locked / "elsewhere")
-    assert altered_objects(locked) == []
-    (locked / ".dvc" / "config.local").write_text("[cache]\n    dir = ../elsewhere\n", "utf-8")
-    assert len(altered_objects(locked)) == 1
-    (locked / "dvc.lock").unlink()
-    assert altered_objects(locked) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("dvc.lock", "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n", "git's marks of a conflict"),
-        ("dvc.lock", "stages: [1", "is damaged"),
-        ("dvc.lock", "stages:\n  a:\n    outs:\n    - {path: out, md5: ../../secret}\n", "is no md5"),
-        (
-            "dvc.lock",
-            "stages:\n  a:\n    outs:\n    - {md5: 5d41402abc4b2a76b9719d911017c592}\n",
-            "is damaged",
-        ),
-        ("dvc.lock", "\x00\x01", "is damaged"),
-        (".dvc/config", "[core\n", "is damaged"),
-        (".dvc/config", "[core]\n    nonsense = 1\n", "is damaged"),
-    ],
-)
-def test_what_dvc_cannot_read_is_refused_by_name(locked: Path, name: str, text: str, said: str) -> None:
-    (locked / name).write_text(text, "utf-8")
-    with pytest.raises(BadInput, match=said) as refused:
-        altered_objects(locked)
-    assert str(locked / name) in str(refused.value)
