@@ -1,5 +1,8 @@
 """What the tests share: a cache of their own, small projects, and the optional real data."""
 
+import atexit
+import functools
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -18,8 +21,10 @@ from pipeline.project import Project
 from pipeline.records.comparison import DIFFERENCES, Line
 from pipeline.records.prices import Price
 from pipeline.stores.weights import obtain_weights
+from tests.warm import SECONDS, Warm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+DVC = Path(importlib.util.find_spec("dvc").origin).with_name("__main__.py")  # type: ignore[union-attr,arg-type]
 ASSETS = REPOSITORY.parent / "shared" / "assets"
 
 # Small and quick, and every path of the real run: an untrained vgg11 at the smallest size.
@@ -56,10 +61,8 @@ def assets() -> Path:
     return ASSETS
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
+def make_images(root: Path) -> Path:
     """A folder of 3 classes × 20 small photographs of noise, each class around its own colour."""
-    root = tmp_path / "images"
     rng = np.random.default_rng(0)
     for name, colour in (("blue", (30, 60, 200)), ("green", (40, 180, 60)), ("red", (200, 50, 40))):
         (root / name).mkdir(parents=True)
@@ -67,6 +70,12 @@ def images(tmp_path: Path) -> Path:
             pixels = np.clip(rng.normal(colour, 40, (40, 48, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f"{number:02}.png")
     return root
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Sixty images of three colours, of this test alone."""
+    return make_images(tmp_path / "images")
 
 
 @pytest.fixture
@@ -142,29 +151,41 @@ def ready(folder: Path, weights: Path) -> Project:
     return opened
 
 
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+Done = subprocess.CompletedProcess[str]
+Cli = Callable[..., Done]
+
+
+@functools.cache
+def warm() -> Warm:
+    """The process from which commands are forked."""
+    process = Warm(REPOSITORY)
+    atexit.register(process.close)
+    return process
+
+
+def run_script(script: str, *arguments: str, cwd: Path, **environment: str) -> Done:
+    """Run a Python script in a process of its own."""
+    command, wanted = [script, *arguments], {**os.environ, **environment}
+    if warm().serves(wanted):
+        return warm().run(command, cwd, wanted)
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=wanted, capture_output=True, text=True, timeout=SECONDS
+    )
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """Run the command line as a user does: another process, from an unrelated folder."""
 
-    def run(*arguments: object, code: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [sys.executable, str(REPOSITORY / "cli.py"), *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+    def run(*arguments: object, code: int = 0, **environment: str) -> Done:
+        done = run_script(str(REPOSITORY / "cli.py"), *map(str, arguments), cwd=tmp_path, **environment)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
     return run
 
 
-def refusal(done: "subprocess.CompletedProcess[str]") -> str:
+def refusal(done: Done) -> str:
     """The one sentence of a refused command; fails on a traceback or on more than one line of it."""
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -208,10 +229,7 @@ def commit(checkout: Path) -> None:
 
 def dvc(checkout: Path, *arguments: str) -> str:
     """Run DVC, with this environment's Python for its stages; returns what it says."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=checkout, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = run_script(str(DVC), *arguments, cwd=checkout, PATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -116,13 +116,13 @@ def test_interrupt_is_130_and_the_next_run_goes_on(prepared: Project, cli: Cli) 
     cli("extract", "--project", prepared.root)
 
 
-def test_output_that_is_closed_or_cannot_show_a_letter_ends_no_command(prepared: Project, cli: Cli) -> None:
-    shown = cli("train", "--head", "majority", "--project", prepared.root, PYTHONIOENCODING="ascii").stdout
-    assert shown.startswith("train: majority")
+def test_output_that_is_closed_or_cannot_show_a_letter_ends_no_command(project: Path, cli: Cli) -> None:
+    shown = cli("prepare", "--project", project, PYTHONIOENCODING="ascii").stdout
+    assert shown.startswith("prepare: 60 images")
+    assert shown.isascii()
+    assert "\\u2192" in shown  # the arrow before the manifest's name
     script = REPOSITORY / "cli.py"
-    command = f'"{sys.executable}" "{script}" cache info --project "{prepared.root}"'
+    command = f'"{sys.executable}" "{script}" cache info --project "{project}"'
     for closed in (">&-", "2>&-", ">&- 2>&-"):
         done = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True)
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
-    ascii_only = cli("cache", "info", "--project", prepared.root, PYTHONIOENCODING="ascii")
-    assert ascii_only.stdout.isascii()

@@ -15,7 +15,7 @@ from cli import Commands
 from features.errors import BadInput
 from features.files import of_machine, read_bytes
 from features.images import ImageFolder
-from pipeline.project import read_json
+from pipeline.project import Project, read_json
 from tests.conftest import REPOSITORY, Cli, refusal
 
 SHIM = r"""
@@ -119,11 +119,9 @@ def test_a_name_too_long_is_no_missing_image(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file whose reading fails")
 def test_extract_names_the_image_and_goes_on_later(
-    project: Path, images: Path, broken: Path, cli: Cli
+    prepared: Project, images: Path, broken: Path, cli: Cli
 ) -> None:
-    where = ["--project", project]
-    cli("prepare", *where)
-    cli("weights", *where)
+    where = ["--project", prepared.root]
     image = images / "red" / "07.png"
     kept = image.read_bytes()
     image.unlink()
@@ -136,14 +134,14 @@ def test_extract_names_the_image_and_goes_on_later(
     cli("extract", *where, "--layer", "pool5:avg")
 
 
-@pytest.mark.parametrize("number", [errno.ESTALE, errno.ETIMEDOUT, errno.EIO])
+@pytest.mark.parametrize(
+    "number", [errno.ESTALE, pytest.param(errno.ETIMEDOUT, marks=pytest.mark.slow), errno.EIO]
+)
 def test_what_a_drive_says_once_is_tried_again(
-    number: int, flaky: Path, project: Path, images: Path, cli: Cli
+    number: int, flaky: Path, prepared: Project, images: Path, cli: Cli
 ) -> None:
-    where = ["--project", project]
+    where = ["--project", prepared.root]
     image = images / "red" / "07.png"
-    cli("prepare", *where)
-    cli("weights", *where)
     shaken = {"LD_PRELOAD": str(flaky), "FLAKY_FILE": "red/07.png", "FLAKY_ERROR": str(number)}
     said = refusal(cli("extract", *where, "--layer", "pixels", code=2, FLAKY_TIMES="1000", **shaken))
     assert str(image) in said
@@ -154,13 +152,10 @@ def test_what_a_drive_says_once_is_tried_again(
 @pytest.mark.parametrize(
     "file", ["params.yaml", "artifacts/manifest.csv", "artifacts/weights/provenance.json"]
 )
-def test_records_that_cannot_be_read_are_named(file: str, flaky: Path, project: Path, cli: Cli) -> None:
-    where = ["--project", project]
-    cli("prepare", *where)
-    cli("weights", *where)
+def test_records_that_cannot_be_read_are_named(file: str, flaky: Path, prepared: Project, cli: Cli) -> None:
     shaken = {"LD_PRELOAD": str(flaky), "FLAKY_FILE": file, "FLAKY_ERROR": str(errno.ESTALE)}
-    said = refusal(cli("extract", *where, code=2, FLAKY_TIMES="1000", **shaken))
-    assert str(project / file) in said
+    said = refusal(cli("extract", "--project", prepared.root, code=2, FLAKY_TIMES="1000", **shaken))
+    assert str(prepared.root / file) in said
     assert os.strerror(errno.ESTALE) in said
 
 

@@ -11,7 +11,8 @@ from features.errors import BadInput
 from features.network import parse_layer
 from pipeline.project import Project
 from pipeline.stores.extract import extract
-from pipeline.studies.layer_map import depth, layer_map
+from pipeline.studies.layer_cells import depth
+from pipeline.studies.layer_map import layer_map
 from pipeline.tuning.train import train
 
 OVERRIDES = [

@@ -1,5 +1,6 @@
 """What is said of a method is its own, or that it was trained after the last compare."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,34 +15,49 @@ from pipeline.records.since import outdated, since
 from pipeline.report.report import report
 from pipeline.stores.extract import extract
 from pipeline.tuning.train import train
-from tests.conftest import QUICK, Cli, make_project, ready
+from tests.conftest import QUICK, Cli, make_images, make_project, ready
 
 AGAIN = "heads.logreg.C=[0.1]"
 
 
-@pytest.fixture
-def compared(tmp_path: Path, images: Path, vgg11_weights: Path) -> Project:
-    """Two heads on two layers, their ensemble and a baseline, compared."""
+MODE = "freeze:conv5_1"
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, vgg11_weights: Path) -> Path:
+    """Two heads on two layers, their ensemble and a baseline, compared; with their images, to be copied."""
+    folder = tmp_path_factory.mktemp("compared")
+    make_images(folder / "images")
     heads = ["heads.linear-svm=null", "heads.rbf-svm=null", "heads.mlp=null", "heads.majority=null"]
     layers = ["extract.layers=[pool5:avg,conv3_2:avg]", "finetune.head_start=random"]
-    which = ["dataset.name=folder", f"dataset.root={images}"]
-    baseline = ["finetune.modes=[dense]", "compare.baseline=dense"]
-    made = ready(
-        make_project(tmp_path / "project", [*QUICK, *which, *layers, *heads, *baseline]), vgg11_weights
-    )
-    extract(made, made.layers)
-    for head in made.settings.heads.named():
-        train(made, head)
-    finetune(made, made.settings.finetune.modes)
-    compare(made)
-    return made
+    which = ["dataset.name=folder", "dataset.root=../images"]
+    baseline = [f"finetune.modes=['{MODE}']", f"compare.baseline='{MODE}'"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PENULTIMATE_CACHE", str(folder / "cache"))
+        made = ready(
+            make_project(folder / "project", [*QUICK, *which, *layers, *heads, *baseline]), vgg11_weights
+        )
+        extract(made, made.layers)
+        for head in made.settings.heads.named():
+            train(made, head)
+        finetune(made, made.settings.finetune.modes)
+        compare(made)
+    return folder
+
+
+@pytest.fixture
+def compared(once: Path, tmp_path: Path) -> Project:
+    """A copy of that project, of this test alone."""
+    shutil.copytree(once / "project", tmp_path / "project", copy_function=os.link)  # files appear by renaming
+    shutil.copytree(once / "images", tmp_path / "images")
+    return Project.open(tmp_path / "project")
 
 
 def test_numbers_of_a_head_that_was_trained_anew_are_not_said_of_it(
-    compared: Project, images: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+    compared: Project, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert outdated(compared) == since(compared) == []
-    image, where = images / "red" / "00.png", ("--project", compared.root)
+    image, where = compared.dataset_root / "red" / "00.png", ("--project", compared.root)
     assert "test top-1" in cli("predict", image, "--method", "pixels.logreg", *where).stderr
 
     train(Project.open(compared.root, [AGAIN]), "logreg")
@@ -66,14 +82,14 @@ def test_numbers_of_a_head_that_was_trained_anew_are_not_said_of_it(
 
 
 def test_a_baseline_that_was_trained_anew_or_is_gone_is_said(compared: Project) -> None:
-    finetune(Project.open(compared.root, ["finetune.seed=1"]), ("dense",))
-    assert outdated(compared) == ["finetune.dense"]
-    shutil.rmtree(compared.finetune_folder("dense"))
-    assert "finetune.dense was trained anew or removed" in since(compared)[0]
+    finetune(Project.open(compared.root, ["finetune.seed=1"]), (MODE,))
+    assert outdated(compared) == [f"finetune.{MODE}"]
+    shutil.rmtree(compared.finetune_folder(MODE))
+    assert f"finetune.{MODE} was trained anew or removed" in since(compared)[0]
 
 
-def test_other_images_than_were_compared_are_said(compared: Project, images: Path) -> None:
-    (images / "red" / "00.png").unlink()
+def test_other_images_than_were_compared_are_said(compared: Project) -> None:
+    (compared.dataset_root / "red" / "00.png").unlink()
     prepare(compared)
     assert since(compared) == [
         "The images were prepared anew after the last compare, which is of those before."

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from features.errors import BadInput
-from pipeline.finetuning.finetune import Run
+from pipeline.finetuning.plan import Plan
 from pipeline.project import Project
 from pipeline.records.predictions import Predictions
 from pipeline.studies.sweep_cut import Cut, best, picture, sweep_cut, words
@@ -19,7 +19,7 @@ def test_sweeps_seeds_and_trains_nothing_twice(prepared: Project, capsys: pytest
     assert [cut["mode"] for cut in record["cuts"]] == list(names)
     picture_before = (prepared.studies / "cut.svg").read_bytes()
     for cut in record["cuts"]:
-        run = Run(prepared, prepared.read_manifest(), cut["mode"]).folder  # of the first seed
+        run = Plan(prepared, prepared.read_manifest(), cut["mode"]).folder  # of the first seed
         held = Predictions.read(run / "predictions.npz")
         assert cut["test_top1"][0] == (held.proba.argmax(axis=1) == held.label).mean()
         assert len(cut["validation_top1"]) == len(cut["seconds"]) == 2
