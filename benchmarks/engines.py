@@ -17,7 +17,7 @@ from features.engines.base import Engine
 from features.engines.choice import Choice
 from features.engines.create import create
 from features.images import Preprocessing
-from features.network import gflops, parse_layer
+from features.network import parse_layer
 from features.sources import Request, obtain, write
 from features.weights import Weights
 
@@ -60,7 +60,7 @@ def main() -> None:
                     rates[kind].append(rate(engine, batches[kind]))
             torch, winograd = (statistics.median(rates[kind]) for kind in ("torch", "winograd"))
             ratios.append(winograd / torch)
-            work = winograd * gflops(layer.steps, (side, side))
+            work = winograd * layer.gflops((side, side))
             print(f"{side:6d}{torch:14.1f}{winograd:17.1f}{ratios[-1]:8.2f}{work:19.0f}", flush=True)
     print(f"ratio: {min(ratios):.2f}")
 

@@ -39,7 +39,7 @@ from benchmarks.photographs import chosen, photographs
 from features.engines.choice import Choice, choose
 from features.engines.create import create
 from features.images import Preprocessing
-from features.network import gflops, parse_layer
+from features.network import parse_layer
 from features.sources import Request, obtain, write
 from features.store import FeatureStore
 from features.weights import Weights
@@ -144,7 +144,7 @@ def convolutions(choice: Choice, weights: Weights, side: int) -> tuple[float, fl
     preprocessing = Preprocessing((side, side), True, *weights.normalisation)
     engine = create(choice, [layer], weights, preprocessing)
     model = vgg16(init_weights=False).features.to(memory_format=torch.channels_last)
-    tensors = weights.tensors(layer.steps)
+    tensors = weights.tensors(layer)
     model.load_state_dict({name.removeprefix("features."): torch.tensor(t) for name, t in tensors.items()})
     images = np.random.default_rng(0).integers(0, 256, (engine.batch, side, side, 3), np.uint8)
     mean, std = (torch.tensor(values) for values in weights.normalisation)
@@ -247,7 +247,7 @@ def main() -> None:
         )
         rates = peak_rates()
         print("peak: " + "; ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
-        work = gflops(parse_layer("fc7", "vgg16").steps, (side, side))
+        work = parse_layer("fc7", "vgg16").gflops((side, side))
         most = max(rates.values()) / work
         print(
             f"direct convolution, and the dense layers: {work:.2f} GFLOP an image; "

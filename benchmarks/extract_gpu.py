@@ -48,7 +48,7 @@ from features.engines.cuda import CudaEngine, reproducible
 from features.extraction import Extraction
 from features.images import ImageArrays, ImageFolder, ImageSource, Preprocessing, array_sha256
 from features.manifest import Manifest, Row
-from features.network import gflops, parse_layer, steps
+from features.network import parse_layer, whole
 from features.recipe import Recipe
 from features.sources import Request, obtain, write
 from features.weights import Weights
@@ -94,7 +94,7 @@ def peak() -> float:
 def torchvision_network(weights: Weights) -> Network:
     """Load torchvision's extractor, as its documentation shows it."""
     model = vgg16(init_weights=False).eval()
-    tensors = weights.tensors(steps("vgg16"))
+    tensors = weights.tensors(whole("vgg16"))
     model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
     model = model.to("cuda", torch.float16, memory_format=torch.channels_last)
     return create_feature_extractor(model, {module: name for name, module in LAYERS.items()})
@@ -372,7 +372,7 @@ def show_forward(weights: Weights, others: dict[str, Network], folder: Path) -> 
         for precision in ("fp16", "bf16", "fp32")
     }
     rates = forward_rates(engines, {**others, "torchvision, cuDNN's ReLU": fused_network(weights)})
-    work = gflops(parse_layer("fc7", "vgg16").steps, (SIDE, SIDE)) / 1000
+    work = parse_layer("fc7", "vgg16").gflops((SIDE, SIDE)) / 1000
     print(f"forward alone, {SIDE} px             img/s   TFLOP/s   of product   of data sheet")
     for name, rate in rates.items():
         of_sheet = f"{rate * work / sheet:15.0%}" if sheet else ""

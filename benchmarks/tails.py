@@ -81,7 +81,7 @@ class Bench:
 
     def model(self, cut: str) -> CutNetwork:
         """The network with a linear top, cut."""
-        state, width = self.weights.state(TOP.steps), TOP.width((SIDE, SIDE))
+        state, width = self.weights.state(TOP), TOP.width((SIDE, SIDE))
         return CutNetwork(TOP, cut, state, self.weights.normalisation, CLASSES, width)
 
     def ours(self, cut: str, epochs: int) -> float:
@@ -114,7 +114,7 @@ class Bench:
     def theirs(self, cut: str, epochs: int) -> float:
         """Seconds of the usual loop: torchvision's network, the layers up to the cut without gradient."""
         model = vgg16(init_weights=False).features.to(memory_format=torch.channels_last)
-        tensors = self.weights.state(TOP.steps)
+        tensors = self.weights.state(TOP)
         model.load_state_dict(
             {name.removeprefix("features."): torch.tensor(t) for name, t in tensors.items()}
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from features.cache import gather, open_rows
 from features.extraction import Extraction, provenance
 from features.manifest import SPLITS
-from features.network import Layer, gflops
+from features.network import Layer
 from features.publish import publish
 
 OPEN_BLOCKS = 4  # at once; each takes a file descriptor, and memory once it is read
@@ -70,13 +70,13 @@ def _attributes(extraction: Extraction, layer: Layer) -> dict[str, Any]:
         "layer": layer.name,
         "shape": list(layer.shape(size)),
         "views": list(recipe.views),
-        "gflops_per_image": round(gflops(layer.steps, size), 3),
+        "gflops_per_image": round(layer.gflops(size), 3),
         "classes": list(extraction.manifest.classes),
         "splits": list(SPLITS),
         "manifest": extraction.manifest.digest,
         "fingerprint": recipe.fingerprint(layer),
         "fingerprints": recipe.fingerprints(layer),
-        "weights": recipe.weights.label(layer.steps),
+        "weights": recipe.weights.label(layer),
         "weights_source": {
             name: weights[name] for name in ("network", "source", "sha256") if name in weights
         },

@@ -84,7 +84,7 @@ def top_layer(asked: str, mode: Mode, weights: Weights) -> Layer:
     network = weights.network
     hidden = parse_layer(LAST_HIDDEN, network)
     if asked == "auto":
-        trained = weights.label(hidden.steps) in ("imagenet", "file")
+        trained = weights.label(hidden) in ("imagenet", "file")
         asked = LAST_HIDDEN if trained or mode.on_dense else LAST_POOLING
     top = hidden if mode.name == "dense" else parse_layer(asked, network)
     if mode.on_dense and top.step == LAST_POOLING:
@@ -92,8 +92,7 @@ def top_layer(asked: str, mode: Mode, weights: Weights) -> Layer:
             f"finetune.modes: {mode.name} freezes {mode.cut}, but finetune.top puts the new output layer on "
             f"{LAST_POOLING}; set finetune.top to {LAST_HIDDEN}"
         )
-    frozen = parse_layer(mode.cut, network).steps
-    if weights.label(frozen) == "untrained":
+    if weights.label(parse_layer(mode.cut, network)) == "untrained":
         raise BadInput(
             f"finetune.modes: {mode.name} freezes {mode.cut}, which the weights do not hold: they end at "
             f"{LAST_POOLING}; cut there or below, or give weights of all layers"

@@ -27,7 +27,7 @@ from features.errors import BadInput
 from features.forward import Computed, forward
 from features.images import ImageSource
 from features.manifest import Manifest
-from features.network import Layer, gflops
+from features.network import Layer, deepest
 from features.profile import Stopwatch
 from features.progress import Progress
 from features.recipe import Recipe
@@ -126,13 +126,13 @@ class Extraction:
                 written.result()
         self._found.clear()
         seconds = time.monotonic() - started
-        deepest = max((layer.steps for layer in incomplete), key=len)
-        passes = todo if deepest else todo[:0]  # the layer `pixels` alone needs no network
+        last = deepest(incomplete)
+        passes = todo if last.needs_network else todo[:0]  # the layer `pixels` alone needs no network
         return Report(
             images=len(self.manifest),
             run_through_network=len(np.unique(passes // len(self.recipe.views))),
             passes=len(passes),
-            gflop=gflops(deepest, self.recipe.preprocessing.size) * len(passes),
+            gflop=last.gflops(self.recipe.preprocessing.size) * len(passes),
             seconds=seconds,
         )
 
@@ -147,7 +147,7 @@ class Extraction:
 
     def compute(self, numbers: Numbers, layers: Sequence[Layer]) -> Iterator[Computed]:
         """Run views of images through the network, whatever the cache holds (see `features.forward`)."""
-        network = [layer for layer in layers if layer.steps]
+        network = [layer for layer in layers if layer.needs_network]
         compiled = self.recipe.cache_root / "compiled"
         with self.watch("load"):
             engine = (
@@ -195,7 +195,7 @@ class Extraction:
         return stored
 
     def _weights_words(self, layer: Layer) -> str:
-        label = self.recipe.weights.label(layer.steps)
+        label = self.recipe.weights.label(layer)
         if label == "none":
             return label
         return f"{self.recipe.weights.network} from {self.recipe.weights.provenance['source']}, {label}"

@@ -19,6 +19,7 @@ Ioffe and Szegedy, Batch Normalization, arXiv:1502.03167.
 
 import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,8 +136,27 @@ class Layer:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps that have to be computed, this layer's own included."""
+        """The steps that have to be computed, this layer's own included: for whoever builds a network."""
         return prefix(self.network, self.step)
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether anything has to be computed: not for `pixels`."""
+        return bool(self.steps)
+
+    @property
+    def depth(self) -> int:
+        """Steps from the image: of two layers the one with more contains the other."""
+        return len(self.steps)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of everything the layer depends on in torchvision's state dict, in order."""
+        return tuple(name for step in self.steps for name in step.state)
+
+    def gflops(self, size: Size) -> float:
+        """Multiplications and additions of one image's forward to here, in 1e9, as direct convolutions."""
+        return _gflops(self.steps, size)
 
     def shape(self, size: Size) -> tuple[int, ...]:
         """Shape of one image's activation before flattening, for images of `size` pixels."""
@@ -188,8 +208,17 @@ def parse_layer(name: str, network: str) -> Layer:
     return Layer(network, step_name, "pre" in suffixes, pooling)  # type: ignore[arg-type]
 
 
-def gflops(path: tuple[Step, ...], size: Size) -> float:
-    """Floating-point operations (multiplications and additions) of one image's forward, in 1e9."""
+def deepest(layers: Iterable[Layer]) -> Layer:
+    """The layer that contains all others."""
+    return max(layers, key=lambda layer: layer.depth)
+
+
+def whole(network: str) -> Layer:
+    """The last layer, which needs every tensor of the network."""
+    return Layer(network, steps(network)[-1].name)
+
+
+def _gflops(path: tuple[Step, ...], size: Size) -> float:
     total = 0
     for position, step in enumerate(path):
         if step.kind == "conv":

@@ -25,7 +25,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from features.images import CROP_RATIO, Preprocessing
 from features.modules import averaging_matrix
-from features.network import PIXELS_SIZE, POOLED, Layer, Size, Step
+from features.network import PIXELS_SIZE, POOLED, Layer, Size, Step, deepest
 from features.views import CORNERS
 from features.weights import RGB, Array
 
@@ -193,8 +193,8 @@ def network(
     tensors : mapping of str to float32 array
         Weight and bias of each step by torchvision's names, batch norm folded in.
     """
-    rows = {layer.name: _control(graph, pixels, size) for layer in layers if not layer.steps}
-    path = max((layer.steps for layer in layers), key=len)
+    rows = {layer.name: _control(graph, pixels, size) for layer in layers if not layer.needs_network}
+    path = deepest(layers).steps
     if not path:
         return rows
     mean, std = (np.array(values, np.float32)[:, None, None] for values in normalisation)

@@ -50,7 +50,7 @@ class Recipe:
             del preprocessing["mean"], preprocessing["std"]
         return {
             "layer": layer.name,
-            "tensors": self.weights.fingerprint(layer.steps),
+            "tensors": self.weights.fingerprint(layer),
             "preprocessing": preprocessing,
             "view": words(view),
             "dtype": self.dtype,
@@ -59,7 +59,7 @@ class Recipe:
 
     def numerics(self, layer: Layer) -> str:
         """What computes this layer: `winograd-fp32/1`; of `pixels`, what decodes and resizes."""
-        return self.choice.numerics if layer.steps else PIXELS_NUMERICS
+        return self.choice.numerics if layer.needs_network else PIXELS_NUMERICS
 
     def fingerprints(self, layer: Layer) -> list[str]:
         """Of each view."""

@@ -1,9 +1,9 @@
 """The weights of a project: what is trained in them, their preprocessing, their tensors.
 
 weights = Weights.open(Path("artifacts/weights"))
-weights.label(parse_layer("fc7", "vgg16").steps)    # "imagenet", "untrained", …
-weights.tensors(path)    # to compute with: weight and bias per step, batch norm folded in
-weights.state(path)      # to train: batch norm's tensors as they are
+weights.label(parse_layer("fc7", "vgg16"))  # "imagenet", "untrained", …
+weights.tensors(layer)  # to compute with: weight and bias per step, batch norm folded in
+weights.state(layer)    # to train: batch norm's tensors as they are
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from features.errors import BadInput, Damaged
 from features.files import by_safetensors, of_machine
 from features.immutable import read_card
-from features.network import Step
+from features.network import Layer, Step
 
 PROVENANCE = "provenance.json"  # beside the tensors, sealed
 
@@ -77,31 +77,35 @@ class Weights:
         mean, std = self.provenance["mean"], self.provenance["std"]
         return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
-    def label(self, path: tuple[Step, ...]) -> str:
-        """How numbers made with these steps are labelled.
+    def origin(self, step: Step) -> str:
+        """Where a step's parameters are from: `imagenet`, `file`, `untrained` or `random`."""
+        return str(self.provenance["layers"][step.name])
+
+    def label(self, layer: Layer) -> str:
+        """How numbers of a layer are labelled.
 
         `random`, `untrained`, `file`, `imagenet`, the first that is true of any
         step; `none` where no step has parameters (the layer `pixels`).
         """
-        origins = {self.provenance["layers"][step.name] for step in path if step.key}
+        origins = {self.origin(step) for step in layer.steps if step.key}
         return next((name for name in ("random", "untrained", "file", "imagenet") if name in origins), "none")
 
-    def digests(self, path: tuple[Step, ...]) -> dict[str, str]:
-        """The sha256 of each tensor the steps depend on."""
-        return {name: self.provenance["tensors"][name] for step in path for name in step.state}
+    def digests(self, layer: Layer) -> dict[str, str]:
+        """The sha256 of each tensor the layer depends on."""
+        return {name: self.provenance["tensors"][name] for name in layer.tensors}
 
-    def fingerprint(self, path: tuple[Step, ...]) -> str:
-        """One sha256 for all tensors the steps depend on."""
-        return hashlib.sha256(json.dumps(self.digests(path), sort_keys=True).encode()).hexdigest()
+    def fingerprint(self, layer: Layer) -> str:
+        """One sha256 for all tensors the layer depends on."""
+        return hashlib.sha256(json.dumps(self.digests(layer), sort_keys=True).encode()).hexdigest()
 
-    def tensors(self, path: tuple[Step, ...]) -> dict[str, Array]:
-        """Weight and bias of each step, batch norm folded in (see `state`, `folded`)."""
-        state = self.state(path)
-        return {name: tensor for step in path for name, tensor in folded(step, state).items()}
+    def tensors(self, layer: Layer) -> dict[str, Array]:
+        """Weight and bias of each step to the layer, batch norm folded in (see `state`, `folded`)."""
+        state = self.state(layer)
+        return {name: tensor for step in layer.steps for name, tensor in folded(step, state).items()}
 
-    def state(self, path: tuple[Step, ...]) -> dict[str, Array]:
-        """Read the steps' tensors as stored and check their digests; BadInput where one differs."""
-        expected = self.digests(path)
+    def state(self, layer: Layer) -> dict[str, Array]:
+        """Read the layer's tensors as stored and check their digests; BadInput where one differs."""
+        expected = self.digests(layer)
         try:
             with by_safetensors(self.file), safe_open(self.file, framework="np") as opened:
                 tensors = {name: opened.get_tensor(name) for name in expected}

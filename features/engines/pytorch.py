@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from features.engines.base import Rows, batch_size, child, padded
 from features.images import Preprocessing
 from features.modules import build
-from features.network import Layer
+from features.network import Layer, deepest
 from features.turns import starts_threads, turn
 from features.weights import RGB, Weights
 
@@ -58,9 +58,9 @@ class TappedNetwork:
 
     def __init__(self, layers: Sequence[Layer], weights: Weights, *, device: str, precision: str) -> None:
         starts_threads("torch")
-        path = max((layer.steps for layer in layers), key=len)
+        last = deepest(layers)
         keep_pre = frozenset(layer.step for layer in layers if layer.pre)
-        modules = build(path, weights.tensors(path), keep_pre=keep_pre).eval().requires_grad_(False)
+        modules = build(last.steps, weights.tensors(last), keep_pre=keep_pre).eval().requires_grad_(False)
         modules.to(device, DTYPES[precision]).to(memory_format=torch.channels_last)
         self.segments: list[tuple[Callable[[Tensor], Tensor], list[Layer]]] = []
         parts: list[nn.Module] = [Normalise(*weights.normalisation, DTYPES[precision]).to(device)]

@@ -15,7 +15,7 @@ from features.cuts import parse_mode, top_layer
 from features.engines.choice import choose
 from features.errors import BadInput
 from features.manifest import Manifest
-from features.network import gflops, prefix
+from features.network import parse_layer
 from pipeline.finetuning.plan import Plan
 from pipeline.project import Project, read_json
 from pipeline.records.cards import BASELINES
@@ -91,8 +91,8 @@ def work(method: str, project: Project) -> Work:
     network, size = project.settings.weights.network, project.image_size
     mode = parse_mode(method.removeprefix(BASELINES), network)
     top = top_layer(project.settings.finetune.top, mode, project.read_weights())
-    frozen = gflops(prefix(network, mode.cut), size)
-    return Work(frozen, gflops(top.steps, size) - frozen)
+    frozen = parse_layer(mode.cut, network).gflops(size)
+    return Work(frozen, top.gflops(size) - frozen)
 
 
 def price(method: str, project: Project, manifest: Manifest, rates: Rates) -> WayPrice:
@@ -124,7 +124,7 @@ def _extraction_rate(project: Project, manifest: Manifest) -> float | None:
     views = read_json(project.extract_record).get("views", 1) if project.extract_record.exists() else 1
     rates = {}
     for layer in project.layers:
-        operations, seconds = gflops(layer.steps, project.image_size), extraction_seconds(project, layer.name)
+        operations, seconds = layer.gflops(project.image_size), extraction_seconds(project, layer.name)
         if operations and seconds:
             rates[operations] = operations * len(manifest) * views / seconds
     return rates[max(rates)] if rates else None

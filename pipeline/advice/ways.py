@@ -100,7 +100,7 @@ def _head(
     of_layer = next(each for each in layers if each.layer == layer.name)
     heads = [name for name in project.settings.heads.named() if name not in CONTROLS]
     name = "logreg" if "logreg" in heads or not heads else heads[0]
-    once = extraction_seconds(project, layer.name) if layer.steps else 0.0
+    once = extraction_seconds(project, layer.name) if layer.needs_network else 0.0
     return Way(
         f"{layer.name}.{name}", role, of_layer.weights, *of_layer.probe,
         PROBED,
@@ -136,7 +136,7 @@ def _tuned(project: Project, manifest: Manifest, known: Known, frozen: float) ->
     named = [f"{BASELINES}{mode}" for mode in project.settings.finetune.modes]
     for method in dict.fromkeys([*TUNED, *named]):
         top = Plan(project, manifest, method.removeprefix(BASELINES)).top
-        label = "none" if method == SCRATCH else project.read_weights().label(top.steps)
+        label = "none" if method == SCRATCH else project.read_weights().label(top)
         cost = price(method, project, manifest, known.rates)
         run = finished(project, manifest, method.removeprefix(BASELINES)) if method in named else None
         if run:

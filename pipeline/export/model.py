@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from features.errors import BadInput
 from features.files import sha256_file
+from features.network import deepest
 from features.onnx import FLOAT, Graph, network, preprocess
 from features.weights import UNTRAINED, folded
 from pipeline.export.heads import affine, calibrate, check_exportable, classify
@@ -86,7 +87,7 @@ def _frozen(graph: Graph, method: Frozen) -> str:
     for head in heads:
         check_exportable(head.head)
     size = method.preprocessing.size
-    tensors = method.recipe.weights.tensors(max((layer.steps for layer in method.layers), key=len))
+    tensors = method.recipe.weights.tensors(deepest(method.layers))
     pixels = preprocess(graph, "image", method.preprocessing, method.views)
     rows = network(graph, pixels, method.layers, tensors, method.recipe.weights.normalisation, size)
     pairs = zip(heads, method.layers, strict=True)

@@ -81,7 +81,7 @@ class Plan:
             "revision": REVISION,
             "mode": self.mode.name,
             "manifest": self.manifest.digest,
-            "weights": self.weights.fingerprint(self.top.steps),
+            "weights": self.weights.fingerprint(self.top),
             "top": self.top.name,
             "image_size": list(self.project.image_size),
             # How many views of the images are stored plays no part, unless training draws from them

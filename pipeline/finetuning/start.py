@@ -52,7 +52,7 @@ class StartingModel:
             state = sources.initialise(weights.network, plan.settings.seed)
             normalisation = sources.TORCHVISION
         else:
-            state, normalisation = weights.state(plan.top.steps), weights.normalisation
+            state, normalisation = weights.state(plan.top), weights.normalisation
         classes, width = len(plan.manifest.classes), plan.top.width(plan.project.image_size)
         model = CutNetwork(plan.top, plan.mode.cut, state, normalisation, classes, width)
         if self.head:
@@ -94,10 +94,11 @@ class StartingModel:
         """Names of the steps that start from trained weights."""
         if self.plan.mode.is_scratch:
             return frozenset()
-        label = self.plan.weights.label
-        return frozenset(step.name for step in self.plan.top.steps if label((step,)) in ("imagenet", "file"))
+        origin = self.plan.weights.origin
+        steps = (step for step in self.plan.top.steps if step.key)
+        return frozenset(step.name for step in steps if origin(step) in ("imagenet", "file"))
 
     @property
     def weights(self) -> str:
         """How the result's numbers are labelled (see `Weights.label`)."""
-        return "random" if self.plan.mode.is_scratch else self.plan.weights.label(self.plan.top.steps)
+        return "random" if self.plan.mode.is_scratch else self.plan.weights.label(self.plan.top)

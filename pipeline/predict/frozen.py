@@ -49,7 +49,9 @@ class Frozen:
         self.layers = [parse_layer(card["layer"] or "pixels", network) for card in cards]
         self.layer_names = tuple(card["layer"] for card in cards if card["layer"])
         self.weights = max((card["weights"] for card in cards), key=TRUST.index)
-        trained_on = [_engine(card) for card, layer in zip(cards, self.layers, strict=True) if layer.steps]
+        trained_on = [
+            _engine(card) for card, layer in zip(cards, self.layers, strict=True) if layer.needs_network
+        ]
         self.choice = _choice(project, trained_on)
         self.recipe = recipe = recipe_of(project, self.layers, choice=self.choice)
         self.views, self.dtype, self.preprocessing = recipe.views, recipe.dtype, recipe.preprocessing
@@ -60,7 +62,7 @@ class Frozen:
             f"trained on features of {others[0]}, here it is {here}" if others else "",
             OTHER_PILLOW if library != self.preprocessing.library else "",
         )
-        computed = [layer for layer in dict.fromkeys(self.layers) if layer.steps]
+        computed = [layer for layer in dict.fromkeys(self.layers) if layer.needs_network]
         compiled = project.cache_root / "compiled"
         network = (self.choice, computed, recipe.weights, self.preprocessing, compiled)
         self.engine = create(*network, light=True) if computed else None
@@ -103,7 +105,7 @@ def _made_by(name: str, recipe: Recipe, cards: Sequence[Mapping[str, Any]], proj
         if not card["layer"]:
             continue
         library = Library(**card["library"])
-        engine, precision = _engine(card).split("-") if layer.steps else ("", "")
+        engine, precision = _engine(card).split("-") if layer.needs_network else ("", "")
         then = replace(
             recipe,
             preprocessing=replace(recipe.preprocessing, library=library),

@@ -15,7 +15,7 @@ from features.extraction import Extraction, Report
 from features.files import write_json
 from features.immutable import touch
 from features.manifest import Manifest
-from features.network import Layer, gflops
+from features.network import Layer, deepest
 from features.profile import peak
 from features.weights import Weights
 from pipeline.project import Project, read_json
@@ -71,8 +71,7 @@ def _announce(extraction: Extraction) -> None:
     for difference in probe.differences():
         print(f"extract: {difference}", flush=True)
     height, width = recipe.preprocessing.size
-    deepest = max((layer.steps for layer in recipe.layers), key=len)
-    work = gflops(deepest, recipe.preprocessing.size)
+    work = deepest(recipe.layers).gflops(recipe.preprocessing.size)
     print(
         f"extract: device {recipe.choice.device}, engine {recipe.choice.name} {recipe.choice.precision} "
         f"({recipe.choice.why}), images {height} × {width}, {work:.2f} GFLOP each"
@@ -93,7 +92,7 @@ def _is_current(project: Project, manifest: Manifest, weights: Weights, layer: L
         attributes = project.store(layer, manifest).attributes
     except BadInput:
         return False
-    if attributes["tensors"] != weights.fingerprint(layer.steps) or not is_current(attributes["numerics"]):
+    if attributes["tensors"] != weights.fingerprint(layer) or not is_current(attributes["numerics"]):
         return False
     for name in attributes["fingerprints"]:  # in use, for `cache prune`
         touch(activations(project.cache_root) / name)

@@ -12,7 +12,7 @@ import numpy as np
 from features.assemble import assemble
 from features.errors import BadInput
 from features.manifest import Manifest
-from features.network import Layer, parse_layer, steps
+from features.network import Layer, parse_layer, whole
 from features.verify import check_content, check_files, check_rows
 from pipeline.project import Project
 from pipeline.stores.recipe import extraction_of
@@ -59,7 +59,7 @@ def _verify_weights(project: Project) -> bool:
     """Compare every tensor with its digest: nothing can be computed again with others."""
     try:
         weights = project.read_weights()
-        weights.state(steps(weights.network))
+        weights.state(whole(weights.network))
     except BadInput as error:
         print(f"verify: {error}", flush=True)
         return False
@@ -109,7 +109,7 @@ def _examine(
     try:
         store = project.store(layer, manifest)  # made with these settings
         extraction = extraction_of(project, manifest, [layer])
-        if store.attributes["tensors"] != extraction.recipe.weights.fingerprint(layer.steps):
+        if store.attributes["tensors"] != extraction.recipe.weights.fingerprint(layer):
             return [f"the store was made with other weights than those in {project.weights_folder}"], [], ""
         if (
             store.attributes["preprocessing"]

@@ -52,7 +52,7 @@ def cells_of(project: Project, manifest: Manifest) -> list[MapCell]:
 
 def depth(layer: Layer) -> tuple[int, bool, str]:
     """Sorts layers as an image meets them: pixels, then step by step, before the ReLU and after."""
-    return len(layer.steps), not layer.pre, layer.pooling
+    return layer.depth, not layer.pre, layer.pooling
 
 
 def _of_layer(project: Project, heads: Sequence[str], layer: Layer, manifest: Manifest) -> list[MapCell]:

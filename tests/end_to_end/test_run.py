@@ -120,7 +120,7 @@ def test_batch_norm_from_images_to_predictions(tmp_path: Path, images: Path, cli
     assert (saved["network.conv5_2_norm.running_mean"] != 0).all()  # left at zero unless batches were met
     plan = extraction_of(project, manifest, [top])
     weights, width = plan.recipe.weights, top.width(project.image_size)
-    model = CutNetwork(top, "pixels", weights.state(top.steps), weights.normalisation, 3, width)
+    model = CutNetwork(top, "pixels", weights.state(top), weights.normalisation, 3, width)
     model.load_state_dict(saved)
     feed = Pixels(Decoder(manifest, plan.source, plan.recipe.preprocessing), "none")
     logits = scores(model, feed, manifest.where("test"), torch.device("cpu"))

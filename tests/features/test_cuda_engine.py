@@ -28,7 +28,7 @@ from features.engines.pytorch import TappedNetwork
 from features.errors import BadInput
 from features.images import Preprocessing
 from features.modules import AdaptivePool
-from features.network import Layer, parse_layer, steps
+from features.network import Layer, parse_layer, steps, whole
 from features.sources import Request, obtain, write
 from features.weights import Weights
 
@@ -57,7 +57,7 @@ def reference(weights: Weights, images: np.ndarray, layers: list[Layer]) -> dict
     """The layers' rows by torchvision in float64."""
     with torch.device("meta"):
         model = torchvision.models.vgg11(weights=None).eval()
-    tensors = weights.tensors(steps("vgg11"))
+    tensors = weights.tensors(whole("vgg11"))
     model.load_state_dict({name: torch.from_numpy(t).double() for name, t in tensors.items()}, assign=True)
     mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in weights.normalisation)
     x = (torch.from_numpy(images).permute(0, 3, 1, 2).double() - mean) / std

@@ -15,7 +15,7 @@ from features.engines.choice import Choice, choose, tolerance
 from features.engines.create import create
 from features.errors import BadInput
 from features.images import Preprocessing
-from features.network import Layer, parse_layer, steps
+from features.network import Layer, parse_layer, steps, whole
 from features.sources import Request, obtain, write
 from features.weights import Weights
 from tests.conftest import as_trained
@@ -57,7 +57,7 @@ def reference(weights: Weights, pixels: np.ndarray) -> dict[str, torch.Tensor]:
     """Every step's output before (`:pre`) and after its ReLU, by torchvision in float64."""
     with torch.device("meta"):
         model = torchvision.models.get_model(weights.network, weights=None)
-    state = weights.state(steps(weights.network))
+    state = weights.state(whole(weights.network))
     model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, assign=True)
     model.eval().double().requires_grad_(False)
     mean, std = (torch.tensor(values).double()[:, None, None] for values in weights.normalisation)
@@ -182,4 +182,4 @@ def test_weights_file_changed_after_the_fact_is_refused(weights: Weights, tmp_pa
     data[-1] ^= 1
     copy.write_bytes(data)
     with pytest.raises(BadInput, match=r"not what provenance\.json says"):
-        Weights(copy, weights.provenance).tensors(steps("vgg16"))
+        Weights(copy, weights.provenance).tensors(whole("vgg16"))

@@ -36,7 +36,7 @@ def test_store_holds_what_the_network_computes(prepared: Project) -> None:
         rows = opened.rows(np.arange(len(manifest)))
         assert rows.dtype == np.float32
         plan = extraction_of(prepared, manifest, [layer])
-        if layer.steps:
+        if layer.needs_network:
             engine = create(plan.recipe.choice, [layer], plan.recipe.weights, plan.recipe.preprocessing)
             image = plan.recipe.preprocessing.pixels(
                 Image.open(prepared.dataset_root / manifest.rows[7].path)

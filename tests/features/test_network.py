@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from features.errors import BadInput
-from features.network import CONVOLUTIONS, NETWORKS, gflops, parse_layer, steps, tensor_shapes
+from features.network import CONVOLUTIONS, NETWORKS, parse_layer, steps, tensor_shapes, whole
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -24,7 +24,7 @@ def test_layers_are_the_same_with_batch_norm(network: str) -> None:
     names = [step.name for step in steps(network)]
     assert [step.name for step in steps(f"{network}_bn")] == names
     assert ("conv3_4" in names) == ("conv5_4" in names) == (network == "vgg19")
-    assert gflops(steps(f"{network}_bn"), (64, 64)) == gflops(steps(network), (64, 64))  # it is folded
+    assert whole(f"{network}_bn").gflops((64, 64)) == whole(network).gflops((64, 64))  # it is folded
 
 
 def test_names_of_vgg16() -> None:
@@ -53,7 +53,7 @@ def test_shapes(name: str, size: tuple[int, int], shape: tuple[int, ...]) -> Non
 
 def test_gflops_are_the_published_ones() -> None:
     # torchvision documents 15.47 giga multiply-accumulates for VGG16 at 224 px
-    assert gflops(steps("vgg16"), (224, 224)) == pytest.approx(2 * 15.47, rel=1e-3)
+    assert whole("vgg16").gflops((224, 224)) == pytest.approx(2 * 15.47, rel=1e-3)
 
 
 @pytest.mark.parametrize(

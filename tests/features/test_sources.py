@@ -248,15 +248,15 @@ def test_fingerprint_covers_every_tensor_of_a_step(tmp_path: Path) -> None:
             ],
         ),
     ):
-        path, other = prefix(network, "conv1_1"), prefix(network, "conv2_1")
+        first, second = parse_layer("conv1_1", network), parse_layer("conv2_1", network)
         known = {name: str(number) for number, name in enumerate(tensor_shapes(network))}
-        fingerprint = Weights(tmp_path, {"tensors": known}).fingerprint(path)
+        fingerprint = Weights(tmp_path, {"tensors": known}).fingerprint(first)
         # As it was before batch norm came: blocks of activations stay in the cache
         digests = json.dumps({name: known[name] for name in names}, sort_keys=True)
         assert fingerprint == hashlib.sha256(digests.encode()).hexdigest()
         for name in names:
-            assert Weights(tmp_path, {"tensors": known | {name: "x"}}).fingerprint(path) != fingerprint
-        assert Weights(tmp_path, {"tensors": known}).fingerprint(other) != fingerprint
+            assert Weights(tmp_path, {"tensors": known | {name: "x"}}).fingerprint(first) != fingerprint
+        assert Weights(tmp_path, {"tensors": known}).fingerprint(second) != fingerprint
 
 
 @pytest.mark.parametrize("classifier", ["absent", "nan"])
@@ -274,10 +274,10 @@ def test_convolutional_part_is_completed_and_labelled(classifier: str, tmp_path:
     assert obtained.origins["fc6"] == obtained.origins["fc8"] == "untrained"
     write(obtained, tmp_path / "weights", tmp_path / "scratch", {})
     opened = Weights.open(tmp_path / "weights")
-    assert opened.label(parse_layer("pool5", "vgg11").steps) == "file"
-    assert opened.label(parse_layer("fc7", "vgg11").steps) == "untrained"
-    assert opened.label(parse_layer("pixels", "vgg11").steps) == "none"
-    assert all(np.isfinite(tensor).all() for tensor in opened.tensors(steps("vgg11")).values())
+    assert opened.label(parse_layer("pool5", "vgg11")) == "file"
+    assert opened.label(parse_layer("fc7", "vgg11")) == "untrained"
+    assert opened.label(parse_layer("pixels", "vgg11")) == "none"
+    assert all(np.isfinite(tensor).all() for tensor in opened.tensors(whole("vgg11")).values())
 
 
 def test_initialisation_is_he_normal_and_seeded() -> None:

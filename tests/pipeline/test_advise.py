@@ -13,7 +13,7 @@ from PIL import Image
 from features.errors import BadInput
 from features.immutable import read_card, seal
 from features.manifest import Manifest, Row
-from features.network import gflops, parse_layer, prefix
+from features.network import parse_layer
 from features.weights import PROVENANCE
 from pipeline.advice.advice import Advice
 from pipeline.advice.advise import advise
@@ -323,10 +323,10 @@ def test_kinds_meet_by_the_methods_that_validation_rows_choose(judged: tuple[Pro
 
 def test_work_is_split_at_the_cut(extracted: Project) -> None:
     size = extracted.image_size
-    whole = gflops(prefix("vgg11", "pool5"), size)  # fc6 and fc7 are untrained: the top is pool5
+    whole = parse_layer("pool5", "vgg11").gflops(size)  # fc6 and fc7 are untrained: the top is pool5
     assert asdict(work(FULL, extracted)) == {"frozen": 0, "trained": pytest.approx(whole)}
     assert work(SCRATCH, extracted) == work(FULL, extracted)
-    frozen = gflops(prefix("vgg11", "conv4_1"), size)
+    frozen = parse_layer("conv4_1", "vgg11").gflops(size)
     part = work(PARTIAL, extracted)
     assert (part.frozen, part.trained) == (pytest.approx(frozen), pytest.approx(whole - frozen))
     dense = work("finetune.dense", extracted)

@@ -91,7 +91,7 @@ def test_trains_publishes_and_never_trains_twice(
         "card.json", "history.csv", "model.safetensors", "predictions.npz"
     }  # fmt: skip
     trained = load_file(folder / "model.safetensors")
-    start = extracted.read_weights().tensors(parse_layer("pool5", "vgg11").steps)
+    start = extracted.read_weights().tensors(parse_layer("pool5", "vgg11"))
     history = (folder / "history.csv").read_text("utf-8").splitlines()
     assert [line.split(",")[3] for line in history] == ["epoch", "0", "1"]
     moved = not np.array_equal(trained["network.conv1_1.weight"].numpy(), start["features.0.weight"])
@@ -142,7 +142,7 @@ def test_dense_layers_are_kept_where_asked(extracted: Project) -> None:
     assert Plan(extracted, manifest, "full").top.name == "pool5"  # random weights are not trained
     top, weights = parse_layer("fc7", "vgg11"), project.read_weights()
     width = top.width(project.image_size)
-    model = CutNetwork(top, "pixels", weights.state(top.steps), weights.normalisation, 3, width)
+    model = CutNetwork(top, "pixels", weights.state(top), weights.normalisation, 3, width)
     assert sum(isinstance(module, torch.nn.Dropout) for module in model.modules()) == 2
     pixels = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
     assert model(pixels).shape == (2, 3)

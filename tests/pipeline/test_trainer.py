@@ -31,7 +31,7 @@ def torchvision_step(task: Task, project: Project, frozen: int) -> nn.Module:
     weights = project.read_weights()
     features = {
         name.removeprefix("features."): torch.from_numpy(tensor.copy())
-        for name, tensor in weights.state(parse_layer("pool5", "vgg11").steps).items()
+        for name, tensor in weights.state(parse_layer("pool5", "vgg11")).items()
     }
     model.features.load_state_dict(features)
     start = task.start()
