@@ -19,7 +19,7 @@ from pipeline.comparison.bootstrap import bootstrap
 from pipeline.project import Project
 from pipeline.records.cards import BASELINES, command_of
 from pipeline.records.comparison import ENSEMBLE, Line, read_lines
-from pipeline.records.heads import layers_of, method_name, read_head
+from pipeline.records.heads import TrainedHeads, layers_of, method_name
 from pipeline.records.predictions import Predictions
 from pipeline.records.since import outdated
 from pipeline.statistics.metrics import Interval
@@ -148,9 +148,10 @@ def current_lines(project: Project, manifest: Manifest) -> tuple[list[Line], int
 
 def _methods(project: Project, manifest: Manifest) -> Iterator[str]:
     """Every method that the settings name; BadInput where one is not current."""
+    trained = TrainedHeads(project, manifest)
     for head in project.settings.heads.named():
         for layer in layers_of(project, head):
-            read_head(project, head, layer, manifest)
+            trained.card(head, layer)
             yield method_name(head, layer)
     for mode in project.settings.finetune.modes:
         if finished(project, manifest, mode) is None:

@@ -22,7 +22,7 @@ from pipeline.advice.scenario import FULL, HEAD, PARTIAL, SCRATCH, Scenario
 from pipeline.finetuning.plan import Plan
 from pipeline.project import Project
 from pipeline.records.cards import BASELINES
-from pipeline.records.heads import MAJORITY, read_head
+from pipeline.records.heads import MAJORITY, TrainedHeads
 from pipeline.statistics.metrics import Interval, accuracy
 
 TUNED = ("finetune.dense", PARTIAL, FULL, SCRATCH)
@@ -90,7 +90,8 @@ def _head(
     layer: Layer,
 ) -> Way:
     """Take the best head that is trained on these layers, else what a probe says of one of them."""
-    cards = [card for each in layers for card in _cards(project, manifest, each.layer)]
+    trained = TrainedHeads(project, manifest)
+    cards = [card for each in layers for card in _cards(project, trained, each.layer)]
     if cards:
         card = max(cards, key=lambda card: (card["validation"]["top1"], -card["validation"]["log_loss"]))
         once = extraction_seconds(project, card["layer"]) if card["weights"] != "none" else 0.0
@@ -108,13 +109,13 @@ def _head(
     )  # fmt: skip
 
 
-def _cards(project: Project, manifest: Manifest, layer: str) -> Iterator[dict[str, Any]]:
+def _cards(project: Project, trained: TrainedHeads, layer: str) -> Iterator[dict[str, Any]]:
     """Cards of the heads that are trained on a layer as it is now."""
     for head in project.settings.heads.named():
         if head == MAJORITY:
             continue
         try:
-            yield read_head(project, head, parse_layer(layer, project.settings.weights.network), manifest)
+            yield trained.card(head, parse_layer(layer, project.settings.weights.network))
         except BadInput:
             continue
 

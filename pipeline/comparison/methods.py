@@ -17,7 +17,14 @@ from pipeline.project import Project
 from pipeline.records import prices
 from pipeline.records.cards import BASELINES, command_of
 from pipeline.records.comparison import ENSEMBLE, TRUST
-from pipeline.records.heads import check_inputs, layers_of, method_folder, method_name, read_head, read_trials
+from pipeline.records.heads import (
+    TrainedHeads,
+    check_inputs,
+    layers_of,
+    method_folder,
+    method_name,
+    read_trials,
+)
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import read_run
 from pipeline.records.seeds import Seed, read_seeds
@@ -51,10 +58,10 @@ def methods_of(project: Project, manifest: Manifest) -> list[TrainedMethod]:
 
 
 def _heads(project: Project, manifest: Manifest) -> list[TrainedMethod]:
-    methods = []
+    methods, trained = [], TrainedHeads(project, manifest)
     for head in project.settings.heads.named():
         for layer in layers_of(project, head):
-            card = read_head(project, head, layer, manifest)
+            card = trained.card(head, layer)
             folder = method_folder(project, head, layer)
             held = folder / "validation.npz"
             validation = Predictions.read(held) if held.exists() else None

@@ -1,7 +1,7 @@
 """What `train` leaves: where a head's folder is, its card, what was tried, and whether it is current.
 
 name = method_name("logreg", layer)                     # pool5.logreg
-card = read_head(project, "logreg", layer, manifest)    # BadInput where `train` has to run first
+card = TrainedHeads(project, manifest).card("logreg", layer)    # BadInput where `train` has to run first
 """
 
 import csv
@@ -38,31 +38,46 @@ def method_folder(project: Project, head: str, layer: Layer | None) -> Path:
     return folder_of(project, method_name(head, layer))
 
 
-def inputs(project: Project, head: str, layer: Layer | None, manifest: Manifest) -> dict[str, Any]:
-    """Everything a trained head depends on: it is current while this is unchanged."""
+def inputs(project: Project, head: str, manifest: Manifest, features: str | None) -> dict[str, Any]:
+    """Everything a trained head depends on: it is current while this is unchanged.
+
+    `features` is the fingerprint of its layer's store; None for a head without one.
+    """
     grid = project.settings.heads.named()[head].model_dump(mode="json")
-    fingerprint = project.store(layer, manifest).attributes["fingerprint"] if layer else None
     # How rows are read changes no result
     tuning = project.settings.tuning.model_dump(mode="json", exclude={"memory_gb"})
     return {
         "manifest": manifest.digest,
-        "features": fingerprint,
+        "features": features,
         "grid": grid,
-        "tuning": tuning if layer else {"score": tuning["score"]},  # there is nothing to choose
+        "tuning": tuning if features else {"score": tuning["score"]},  # there is nothing to choose
         "revision": heads.REVISION,
         "refit": project.settings.compare.refit,
         "seeds": project.settings.compare.seeds if "seed" in grid else 1,
     }
 
 
-def read_head(project: Project, head: str, layer: Layer | None, manifest: Manifest) -> dict[str, Any]:
-    """Read a head's card; BadInput where it is not trained, or was trained on something else."""
-    folder, name = method_folder(project, head, layer), method_name(head, layer)
-    if not is_there(folder):
-        raise BadInput(f"{name} is not trained; run `{command_of(name)}` first")
-    card = read_card(folder, command_of(name))
-    check_inputs(name, card, inputs(project, head, layer, manifest), f"heads.{head}", "grid")
-    return card
+class TrainedHeads:
+    """What was trained on the features of a manifest; each layer's store is opened once."""
+
+    def __init__(self, project: Project, manifest: Manifest) -> None:
+        self.project, self.manifest = project, manifest
+        self._features: dict[Layer, str] = {}
+
+    def card(self, head: str, layer: Layer | None) -> dict[str, Any]:
+        """Read a head's card; BadInput where it is not trained, or was trained on something else."""
+        folder, name = method_folder(self.project, head, layer), method_name(head, layer)
+        if not is_there(folder):
+            raise BadInput(f"{name} is not trained; run `{command_of(name)}` first")
+        card = read_card(folder, command_of(name))
+        features = self._fingerprint(layer) if layer else None
+        check_inputs(name, card, inputs(self.project, head, self.manifest, features), f"heads.{head}", "grid")
+        return card
+
+    def _fingerprint(self, layer: Layer) -> str:
+        if layer not in self._features:
+            self._features[layer] = self.project.store(layer, self.manifest).attributes["fingerprint"]
+        return self._features[layer]
 
 
 def read_trials(folder: Path) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from features.errors import BadInput
 from features.manifest import Manifest
 from features.network import Layer
 from pipeline.project import Project
-from pipeline.records.heads import MAJORITY, SCORES, method_folder, read_head, read_trials
+from pipeline.records.heads import MAJORITY, SCORES, TrainedHeads, method_folder, read_trials
 from pipeline.statistics.ranking import rank, rank_of_methods
 
 
@@ -47,7 +47,8 @@ def cells_of(project: Project, manifest: Manifest) -> list[MapCell]:
             "heads: names none that uses a layer; add one to params.yaml, such as logreg: {C: [1]}"
         )
     layers = sorted(project.layers, key=depth)
-    return [cell for layer in layers for cell in _of_layer(project, heads, layer, manifest)]
+    trained = TrainedHeads(project, manifest)
+    return [cell for layer in layers for cell in _of_layer(trained, heads, layer)]
 
 
 def depth(layer: Layer) -> tuple[int, bool, str]:
@@ -55,11 +56,11 @@ def depth(layer: Layer) -> tuple[int, bool, str]:
     return layer.depth, not layer.pre, layer.pooling
 
 
-def _of_layer(project: Project, heads: Sequence[str], layer: Layer, manifest: Manifest) -> list[MapCell]:
+def _of_layer(trained: TrainedHeads, heads: Sequence[str], layer: Layer) -> list[MapCell]:
     cells = []
     for head in heads:
-        card = read_head(project, head, layer, manifest)
-        trials = read_trials(method_folder(project, head, layer))
+        card = trained.card(head, layer)
+        trials = read_trials(method_folder(trained.project, head, layer))
         tried = [_cell(layer, card["weights"], head, row) for row in trials]
         for kind in dict.fromkeys(cell.normalisation for cell in tried):
             cells.append(max((cell for cell in tried if cell.normalisation == kind), key=_rank))

@@ -61,11 +61,11 @@ def train(project: Project, head: str) -> None:
 
 def _train_on(project: Project, head: str, layer: Layer | None, manifest: Manifest, scratch: Path) -> None:
     name, folder = method_name(head, layer), method_folder(project, head, layer)
-    depends = inputs(project, head, layer, manifest)
+    store = project.store(layer, manifest) if layer else None
+    depends = inputs(project, head, manifest, store.attributes["fingerprint"] if store else None)
     if _is_current(folder, depends):
         print(f"train: {name} current, nothing to do", flush=True)
         return
-    store = project.store(layer, manifest) if layer else None
     started = time.monotonic()
     grid = project.settings.heads.named()[head].model_dump()
     with Meter() as meter:
