@@ -28,10 +28,9 @@ class AdaptivePool(nn.Module):
 
 
 def averaging_matrix(inputs: int, outputs: int, device: torch.device | None = None) -> Tensor:
-    """Matrix (outputs, inputs) float32 of one-dimensional adaptive average pooling.
+    """`features.pooling.averaging_matrix`, made on the device.
 
-    Output i averages inputs floor(i·n/m) … ceil((i+1)·n/m) − 1, as torch defines it. Made on
-    the device: a copy from the host would have to wait for all that is queued there.
+    A copy from the host would have to wait for all that is queued there.
     """
     i = torch.arange(outputs, device=device)[:, None]
     first, last = i * inputs // outputs, ((i + 1) * inputs + outputs - 1) // outputs

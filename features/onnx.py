@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from features.images import CROP_RATIO, Preprocessing
-from features.modules import averaging_matrix
 from features.network import PIXELS_SIZE, POOLED, Layer, Size, Step, deepest
+from features.pooling import averaging_matrix
 from features.views import CORNERS
 from features.weights import RGB, Array
 
@@ -221,7 +221,7 @@ def _step(
     if step.name == "fc6":
         shrink = 2 ** sum(one.kind == "pool" for one in before)
         if (size[0] // shrink, size[1] // shrink) != (POOLED, POOLED):
-            down, across = (averaging_matrix(side // shrink, POOLED).numpy() for side in size)
+            down, across = (averaging_matrix(side // shrink, POOLED) for side in size)
             x = graph.add("MatMul", graph.add("MatMul", down, x), across.T)  # (k, C, 7, 7)
         x = graph.add("Flatten", x)
     return graph.add("Gemm", x, weight, bias, transB=1)

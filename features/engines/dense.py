@@ -9,7 +9,8 @@ from torch import nn
 from features.engines.base import Rows, child
 from features.engines.pytorch import pooled
 from features.modules import build, pooling_joined
-from features.network import POOLED, Layer, Size, Step
+from features.network import Layer, Size, Step
+from features.pooling import is_joined
 from features.turns import starts_threads
 from features.weights import Array
 
@@ -43,7 +44,7 @@ class DenseLayers:
         self.layers, self.batch = layers, batch
         keep_pre = frozenset(layer.step for layer in layers if layer.pre)
         self.modules = build(steps, tensors, keep_pre=keep_pre).eval().requires_grad_(False)
-        if size[0] * size[1] < POOLED**2:
+        if is_joined(size):
             joined = pooling_joined(self.modules.get_parameter("fc6.weight"), *size)
             self.modules.get_submodule("fc6").weight = nn.Parameter(joined, requires_grad=False)
             self.modules.pool7 = nn.Identity()

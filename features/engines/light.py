@@ -10,6 +10,7 @@ import numpy as np
 
 from features.engines.base import Rows
 from features.network import POOLED, Layer, Size, Step
+from features.pooling import averaging_matrix, is_joined
 from features.weights import Array
 
 TOGETHER = 256  # outputs of `fc6` whose pooling is joined at once: bounds the memory
@@ -25,7 +26,7 @@ class DenseProducts:
         self.weights = {step.name: tensors[f"{step.key}.weight"] for step in steps}
         self.biases = {step.name: tensors[f"{step.key}.bias"] for step in steps}
         self.down, self.across = (averaging_matrix(side, POOLED) for side in size)
-        self.joined = size[0] * size[1] < POOLED**2
+        self.joined = is_joined(size)
         if self.joined:
             self.weights["fc6"] = self._joined(self.weights["fc6"])
 
@@ -52,10 +53,3 @@ class DenseProducts:
             part = weight[start : start + TOGETHER].reshape(-1, weight.shape[1] // POOLED**2, POOLED, POOLED)
             parts.append((down.T @ (part @ across)).reshape(len(part), -1).astype(np.float32))
         return np.concatenate(parts)
-
-
-def averaging_matrix(inputs: int, outputs: int) -> Array:
-    """Matrix (outputs, inputs) of adaptive average pooling (see `features.modules.averaging_matrix`)."""
-    i, j = np.arange(outputs)[:, None], np.arange(inputs)
-    first, last = i * inputs // outputs, ((i + 1) * inputs + outputs - 1) // outputs
-    return (((first <= j) & (j < last)) / (last - first)).astype(np.float32)
