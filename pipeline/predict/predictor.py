@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 GROUP = 128  # images that came meanwhile and are answered together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # of arrays there is no single answer to whether they are equal
 class Prediction:
     """What a method says of one image.
 

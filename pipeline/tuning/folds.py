@@ -85,7 +85,8 @@ class CrossValidation:
                 raise BadInput(
                     f"tuning.folds is {self.folds}, but class {name!r} has {units} "
                     f"image{'s' if units != 1 else ''} in train and validation that may be parted; "
-                    f"lower tuning.folds or set tuning.protocol to validation"
+                    f"{'lower tuning.folds' if units > 1 else 'add images of it'} or set tuning.protocol to "
+                    "validation"
                 )
 
     def check_nested(self, classes: Sequence[str]) -> None:
