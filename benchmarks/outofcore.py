@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from pipeline.heads.linear import path, spaces
+from pipeline.heads.linear import schedule
 from pipeline.heads.linear.estimators import LogReg
+from pipeline.heads.linear.weight_space import WeightSpace
 from pipeline.heads.normalisation import Normalisation
 
 WIDTH, CLASSES, LIMIT = 4096, 10, 2 * 10**9
@@ -80,9 +81,9 @@ def fit(folder: Path, rows: int, held: int) -> dict[str, float]:
 
 def timed(name: str, counted: dict[str, float]) -> None:
     """Count what a product with the features reads and takes."""
-    product = getattr(spaces.WeightSpace, name)
+    product = getattr(WeightSpace, name)
 
-    def measured(self: spaces.WeightSpace, columns: object) -> object:
+    def measured(self: WeightSpace, columns: object) -> object:
         begun = time.perf_counter()
         result = product(self, columns)
         counted["seconds"] += time.perf_counter() - begun
@@ -90,7 +91,7 @@ def timed(name: str, counted: dict[str, float]) -> None:
         counted["columns"] += columns.shape[0] * columns.shape[1]  # type: ignore[attr-defined]
         return result
 
-    setattr(spaces.WeightSpace, name, measured)
+    setattr(WeightSpace, name, measured)
 
 
 def main() -> None:
@@ -104,7 +105,7 @@ def main() -> None:
     if options.folder:
         if not options.child:
             resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
-            path.BYTES = 2**29  # columns side by side, within the limit
+            schedule.BYTES = 2**29  # columns side by side, within the limit
         print(json.dumps(fit(options.folder, options.rows, options.child)))
         return
     with tempfile.TemporaryDirectory() as name:
