@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from sklearn.utils.class_weight import compute_sample_weight
 
 from benchmarks.certificate import hinge_gap, softmax_gap
-from pipeline.heads.linear import path, spaces
+from pipeline.heads.linear import choose_space, solver
 from pipeline.heads.linear.estimators import LinearHead, LinearSVM, LogReg
 
 WIDE = tuple(np.geomspace(1e-8, 10, 4).tolist())
@@ -90,7 +90,7 @@ def test_no_minimum_is_further_below_than_certified(head: Any, n: int, d: int, k
 def test_agrees_with_the_count_from_the_definition(
     head: Any, count: Any, seed: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spaces, "GRAM_ROWS", few)
+    monkeypatch.setattr(choose_space, "GRAM_ROWS", few)
     X, y = rows("unit", 60, 90, seed)
     for _, fitted in head.path(X, y, {"C": tuple(np.logspace(-6, 3, 10).tolist())}):
         W, b = np.hsplit(columns_of(fitted), [-1])
@@ -130,8 +130,8 @@ def test_rounding_of_what_is_kept_is_in_the_gap() -> None:
 
 @pytest.mark.parametrize("head", [LogReg, LinearSVM])
 def test_where_float64_is_too_dear_the_gap_is_stated(head: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spaces, "GRAM_ROWS", 0)
-    monkeypatch.setattr(path, "SYSTEM", 0)
+    monkeypatch.setattr(choose_space, "GRAM_ROWS", 0)
+    monkeypatch.setattr(solver, "SYSTEM", 0)
     X, y = rows("long", 120, 40, seed=3)
     for _, fitted in head.path(X, y, {"C": WIDE}):
         excess = lowered(head, X.astype(np.float64), y, fitted.C, np.ones(120), columns_of(fitted))

@@ -12,9 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
-from pipeline.heads.linear import path, spaces
+from pipeline.heads.linear import row_space, schedule, solver, weight_space
 from pipeline.heads.linear.estimators import LinearHead, LinearSVM, LogReg
-from pipeline.heads.linear.path import rounds
+from pipeline.heads.linear.path import solve
+from pipeline.heads.linear.reference import minimum
+from pipeline.heads.linear.schedule import rounds
 
 Data = tuple[NDArray[np.float64], NDArray[np.int64]]
 CS = tuple(np.logspace(-4, 3, 15).tolist())
@@ -106,6 +108,30 @@ def test_certificate_bounds_the_distance_from_the_optimum(head: type[LinearHead]
         assert np.all(excess <= fast.gap_ + 1e-5)  # the rows were rounded to float32
 
 
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("head", [LogReg, LinearSVM])
+def test_is_within_its_gap_of_what_scipy_finds(head: type[LinearHead], problem: str) -> None:
+    X, y = PROBLEMS[problem]
+    some, ones = (1e-3, 0.1, 10.0), np.ones(len(y))
+    for C, fast in zip(some, solve(X, y, y.max() + 1, some, ones, head.loss, 1e-4), strict=True):
+        coef, intercept = minimum(X, y, C, head.loss)
+        least = objectives(head, X, y, C, coef, intercept)
+        found = objectives(head, X, y, C, fast.coef, fast.intercept)
+        assert np.all(found <= least * (1 + fast.gap + 1e-9))
+        # Strongly convex: what is near in F is near in the weights
+        assert np.square(fast.coef - coef).sum() / 2 <= (fast.gap + 1e-9) * np.sum(least)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "squared hinge"])
+def test_rows_weigh_what_scipy_lets_them_weigh(loss: Any) -> None:
+    X, y = PROBLEMS["wine, n < d"]
+    weights = np.random.default_rng(0).uniform(0.2, 2, len(y))
+    (fast,) = solve(X, y, 3, [0.1], weights, loss, 1e-9)
+    coef, _ = minimum(X, y, 0.1, loss, weights)
+    np.testing.assert_allclose(fast.coef, coef, atol=1e-4 * np.abs(coef).max())
+    assert np.abs(minimum(X, y, 0.1, loss)[0] - coef).max() > 1e-2 * np.abs(coef).max()
+
+
 @pytest.mark.parametrize("head", [LogReg, LinearSVM])
 def test_order_and_company_of_the_grid_do_not_matter(head: type[LinearHead]) -> None:
     X, y = PROBLEMS["wine, n < d"]
@@ -133,10 +159,10 @@ def test_rows_read_in_parts_give_the_same(head: type[LinearHead], chunk: int) ->
 def test_both_spaces_solve_the_same_problem(head: type[LinearHead], monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = PROBLEMS["digits"]
     grid = {"C": CS, "tol": 1e-8}
-    monkeypatch.setattr(spaces, "EXACT_RANK", 10)  # so that the eigenvectors are a sketch
-    monkeypatch.setattr(spaces, "SKETCH_RANK", 20)
+    monkeypatch.setattr(weight_space, "EXACT_RANK", 10)  # so that the eigenvectors are a sketch
+    monkeypatch.setattr(weight_space, "SKETCH_RANK", 20)
     by_weights = [one for _, one in head.path(X, y, grid)]
-    monkeypatch.setattr(path, "space_for", spaces.RowSpace)
+    monkeypatch.setattr(solver, "space_for", row_space.RowSpace)
     by_rows = [one for _, one in head.path(X, y, grid)]
     for one, other in zip(by_weights, by_rows, strict=True):
         np.testing.assert_allclose(other.coef_, one.coef_, atol=1e-3 * np.abs(one.coef_).max())
@@ -155,7 +181,7 @@ def test_balanced_classes_weigh_the_same(head: type[LinearHead]) -> None:
 
 def test_stopping_early_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = PROBLEMS["digits"]
-    monkeypatch.setattr(path, "ITERATIONS", 2)
+    monkeypatch.setattr(schedule, "ITERATIONS", 2)
     head = LogReg(1000.0).fit(X, y)
     assert not head.converged_
     assert head.gap_ > head.tol

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from pipeline.heads.linear.losses import Loss, Softmax, at
-from pipeline.heads.linear.spaces import as_tensor
+from pipeline.heads.linear.space import as_tensor
 from pipeline.heads.rows import blocks
 
 STEPS = 20  # of Newton's method in the intercepts; two or three do
@@ -54,37 +54,61 @@ def certified(X: Any, loss: Loss, C: Tensor, coef: Tensor, intercept: Tensor, si
     single : (P,) bool
         Which intercepts are kept in float32.
     """
+    point = _point(X, loss, coef, intercept, single)
     n, d = X.shape
+    raw, lengths, weight = loss.raw(point.E), point.lengths, point.weight  # raw is A / C, (k, P, n)
+    longest = _gradient(X, loss, C, coef, point, raw)  # ‖∇F‖ at most, (P,)
+    # E is the gradient at rounded scores; second derivatives are 2 at most, so that costs at most their
+    # rounding's square: (P,)
+    scattered = ((d + 3) * UNIT) ** 2 * weight * (loss.weights * lengths.square()).sum()
+    excess = C * (point.given - point.value).clamp(min=0) + C * scattered
+    if isinstance(loss, Softmax):
+        left = raw.sum(2)  # (k, P): zero, were the best intercept quite the best
+        mixed = _mixed(loss, left, n * UNIT * raw.abs().sum(2))
+        moved = mixed * 2 * math.sqrt(2) * C * (loss.weights * lengths).sum()  # at most, of XᵀA
+        longest = longest + moved
+        excess = excess + moved * weight.sqrt() + C * (left * (point.best - point.best.mean(0))).sum(0).abs()
+        excess = excess + mixed * C * loss.weights.sum() * math.log(len(coef))
+    excess = excess + longest.square() / 2
+    least = weight / 2 + C * point.given - excess
+    gap = torch.where(least > 0, excess / least, torch.inf)
+    return Certified(point.intercept, gap.nan_to_num(torch.inf, torch.inf))
+
+
+class _Point(NamedTuple):
+    """Where P problems stand, in float64."""
+
+    intercept: Tensor  # (k, P), as it is kept
+    best: Tensor  # (k, P), where the losses' sum is least; the hinge's is a weight, and stays
+    given: Tensor  # (P,), Σ loss at the intercept that is kept
+    value: Tensor  # (P,), Σ loss at the best one
+    E: Tensor  # (k, P, n), gradient of the losses with respect to relative scores, at the best one
+    lengths: Tensor  # (n,), of the rows; with the constant feature where the intercept is penalised
+    weight: Tensor  # (P,), ‖W‖², the intercept with it where it is penalised
+
+
+def _point(X: Any, loss: Loss, coef: Tensor, intercept: Tensor, single: Tensor) -> _Point:
     scores, lengths = _scores(X, coef)
-    weight = coef.square().sum((0, 2))  # ‖W‖², (P,)
+    weight = coef.square().sum((0, 2))  # (P,)
     if isinstance(loss, Softmax):
         best, value, E = _settled(loss, scores, intercept)
-        intercept = torch.where(single, best.float().double(), best)
+        intercept = torch.where(single, best.float().double(), best)  # (k, P)
         given, _ = at(loss, loss.relative(scores + intercept[..., None]))
-    else:
-        weight = weight + intercept.square().sum(0)
-        lengths = (lengths.square() + 1).sqrt()
-        given, E = at(loss, loss.relative(scores + intercept[..., None]))
-        best, value = intercept, given
-    raw = loss.raw(E)  # A / C
-    gradient = coef + C[:, None] * _lift(X, raw)
-    squares, left = gradient.square().sum((0, 2)), raw.sum(2)
+        return _Point(intercept, best, given, value, E, lengths, weight)
+    weight = weight + intercept.square().sum(0)
+    lengths = (lengths.square() + 1).sqrt()
+    given, E = at(loss, loss.relative(scores + intercept[..., None]))
+    return _Point(intercept, intercept, given, given, E, lengths, weight)
+
+
+def _gradient(X: Any, loss: Loss, C: Tensor, coef: Tensor, point: _Point, raw: Tensor) -> Tensor:
+    """‖∇F‖, (P,), and what rounding of the sums over n rows adds to it at most."""
+    gradient = coef + C[:, None] * _lift(X, raw)  # (k, P, d)
+    squares = gradient.square().sum((0, 2))  # (P,)
     if not isinstance(loss, Softmax):
-        squares = squares + (intercept + C * left).square().sum(0)
-    absolute = raw.abs()
-    length = squares.sqrt() + (n + 2) * UNIT * (C * (absolute * lengths).sum((0, 2)) + weight.sqrt())
-    scattered = ((d + 3) * UNIT) ** 2 * weight * (loss.weights * lengths.square()).sum()
-    excess = C * (given - value).clamp(min=0) + C * scattered
-    if isinstance(loss, Softmax):
-        mixed = _mixed(loss, left, n * UNIT * absolute.sum(2))
-        moved = mixed * 2 * math.sqrt(2) * C * (loss.weights * lengths).sum()  # at most, of XᵀA
-        length = length + moved
-        excess = excess + moved * weight.sqrt() + C * (left * (best - best.mean(0))).sum(0).abs()
-        excess = excess + mixed * C * loss.weights.sum() * math.log(len(coef))
-    excess = excess + length.square() / 2
-    least = weight / 2 + C * given - excess
-    gap = torch.where(least > 0, excess / least, torch.inf)
-    return Certified(intercept, gap.nan_to_num(torch.inf, torch.inf))
+        squares = squares + (point.intercept + C * raw.sum(2)).square().sum(0)
+    summed = C * (raw.abs() * point.lengths).sum((0, 2)) + point.weight.sqrt()
+    return squares.sqrt() + (X.shape[0] + 2) * UNIT * summed
 
 
 def _scores(X: Any, coef: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.heads.linear.losses import Loss, at, narrowed, on_line
-from pipeline.heads.linear.spaces import Space
+from pipeline.heads.linear.line_search import narrowed, on_line
+from pipeline.heads.linear.losses import Loss, at
+from pipeline.heads.linear.space import Space
 
 TINY = 1e-30  # against 0 / 0
 SLACK = 0.2  # of the slope before: what a line search may leave
@@ -52,35 +53,35 @@ class PerProblem:
 class Gradient(PerProblem):
     """The gradient, and the step that the preconditioner makes of it."""
 
-    weights: Tensor
-    intercept: Tensor
-    step: Tensor
-    step_scores: Tensor
-    intercept_step: Tensor
-    product: Tensor  # ⟨gradient, step⟩
+    weights: Tensor  # (k, P, size)
+    intercept: Tensor  # (k, P)
+    step: Tensor  # (k, P, size)
+    step_scores: Tensor  # (k, P, n)
+    intercept_step: Tensor  # (k, P)
+    product: Tensor  # (P,), ⟨gradient, step⟩
 
 
 @dataclass
 class Direction(PerProblem):
     """Where a line search goes."""
 
-    weights: Tensor
-    scores: Tensor
-    intercept: Tensor
+    weights: Tensor  # (k, P, size)
+    scores: Tensor  # (k, P, n)
+    intercept: Tensor  # (k, P)
 
 
 @dataclass
 class State(PerProblem):
     """Where every problem stands."""
 
-    number: Tensor  # which problem
-    C: Tensor
-    v: Tensor
-    intercept: Tensor
-    Z: Tensor  # relative scores
-    E: Tensor  # the loss's gradient with respect to them
-    value: Tensor  # Σ loss
-    square: Tensor  # ‖W‖²
+    number: Tensor  # (P,), which problem
+    C: Tensor  # (P,)
+    v: Tensor  # (k, P, size)
+    intercept: Tensor  # (k, P)
+    Z: Tensor  # (k, P, n), relative scores
+    E: Tensor  # (k, P, n), the loss's gradient with respect to them
+    value: Tensor  # (P,), Σ loss
+    square: Tensor  # (P,), ‖W‖²
     gradient: Gradient
     direction: Direction
 
@@ -130,14 +131,14 @@ def _differentiate(space: Space, loss: Loss, C: Tensor, v: Tensor, E: Tensor) ->
     """The one product with the features that an iteration takes."""
     raw = loss.raw(E)  # (k, P, n)
     curvature = C * loss.columns_curvature(E)  # (k, P)
-    weights = v + C[:, None] * space.lift(raw)
-    step = space.precondition(weights, curvature)
-    scores = space.scores(step)
-    product = space.inner(weights, step, scores)
+    weights = v + C[:, None] * space.lift(raw)  # (k, P, size)
+    step = space.precondition(weights, curvature)  # (k, P, size)
+    scores = space.scores(step)  # (k, P, n)
+    product = space.inner(weights, step, scores)  # (P,)
     if not loss.has_intercept:
         none = torch.zeros_like(curvature)
         return Gradient(weights, none, step, scores, none, product)
-    intercept = C * raw.sum(2)
+    intercept = C * raw.sum(2)  # (k, P)
     intercept_step = intercept / (curvature + TINY)
     product = product + (intercept * intercept_step).sum(0)
     return Gradient(weights, intercept, step, scores, intercept_step, product)
@@ -154,12 +155,12 @@ def _gap(space: Space, state: State) -> Tensor:
 def _search(space: Space, loss: Loss, state: State) -> None:
     """Go along the direction to where F is least."""
     direction = state.direction
-    dZ = loss.relative(direction.scores + direction.intercept[..., None])
+    dZ = loss.relative(direction.scores + direction.intercept[..., None])  # (k, P, n)
     mixed = space.inner(state.v, direction.weights, direction.scores)
     own = space.inner(direction.weights, direction.weights, direction.scores)
     slope, curvature = loss.along(state.E, dZ, slice(None))
     begun = mixed + state.C * slope
-    t = -begun / (own + state.C * curvature + TINY)
+    t = -begun / (own + state.C * curvature + TINY)  # (P,)
     low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
     for trial in range(TRIALS):
         there = on_line(loss, state.Z, dZ, t, state.E)

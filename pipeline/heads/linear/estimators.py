@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 import numpy as np
 
 from pipeline.heads.base import Array, Head, Point, is_axis, two_columns
-from pipeline.heads.linear.path import Fitted, solve
+from pipeline.heads.linear.finish import Fitted
+from pipeline.heads.linear.path import solve
 from pipeline.heads.rows import row_weights
 
 H = TypeVar("H", bound="LinearHead")

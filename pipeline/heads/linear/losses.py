@@ -9,20 +9,12 @@ There neither loss nor gradient cancels when most rows are fitted perfectly (lar
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 PART = 2**20  # numbers that are worked on at once: they stay in a core's cache
-
-
-class Along(NamedTuple):
-    """A loss on a line, per problem: (P,) each."""
-
-    value: Tensor
-    slope: Tensor
-    curvature: Tensor
 
 
 @dataclass(frozen=True)
@@ -63,36 +55,6 @@ class Loss(ABC):
     @abstractmethod
     def keep(self, which: Tensor) -> Self:
         """Leave out finished problems: `which` is (P,) bool."""
-
-
-def on_line(loss: Loss, Z: Tensor, dZ: Tensor, t: Tensor, E: Tensor) -> Along:
-    """Evaluate at Z + t · dZ; writes the gradient there to E. All (k, P, n), t is (P,)."""
-    value, slope, curvature = torch.zeros(3, len(t), dtype=Z.dtype)
-    for rows in parts(Z):
-        there = torch.addcmul(Z[..., rows], dZ[..., rows], t[None, :, None])
-        value += loss.at(there, rows, E[..., rows])
-        first, second = loss.along(E[..., rows], dZ[..., rows], rows)
-        slope += first
-        curvature += second
-    return Along(value, slope, curvature)
-
-
-def narrowed(
-    t: Tensor, slope: Tensor, step: Tensor, low: Tensor, high: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Newton's next t, of a convex function, kept between what is known too low and too high: (P,) each.
-
-    Parameters
-    ----------
-    step : Newton's own proposal
-
-    Returns
-    -------
-    The next t, and the bracket, which the slope at t has narrowed
-    """
-    low, high = torch.where(slope < 0, t, low), torch.where(slope > 0, t, high)
-    between = torch.where(high.isinf(), 2 * low, (low + high) / 2)
-    return torch.where((low < step) & (step < high), step, between), low, high
 
 
 def at(loss: Loss, Z: Tensor) -> tuple[Tensor, Tensor]:

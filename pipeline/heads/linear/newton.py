@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from pipeline.heads.linear.conjugate_gradients import Solved
-from pipeline.heads.linear.losses import SquaredHinge, at, narrowed, on_line
-from pipeline.heads.linear.spaces import Space
+from pipeline.heads.linear.line_search import narrowed, on_line
+from pipeline.heads.linear.losses import SquaredHinge, at
+from pipeline.heads.linear.space import Space
 
 STEPS = 200  # where rows nearly coincide, many are needed
 TRIALS = 30
@@ -23,7 +24,7 @@ PRECISION = 1e-10  # of a step's length
 
 
 def newton(space: Space, loss: SquaredHinge, C: Tensor, v: Tensor, tolerance: float) -> Solved:
-    """Minimise from a start until every problem's gap is below tolerance · F (see `descent`).
+    """Minimise from a start until every problem's gap is below tolerance · F (see `conjugate_gradients`).
 
     Parameters
     ----------
@@ -36,8 +37,8 @@ def newton(space: Space, loss: SquaredHinge, C: Tensor, v: Tensor, tolerance: fl
     scores = space.scores(v)  # (1, P, n)
     for _ in range(STEPS):
         value, E = at(loss, loss.relative(scores))
-        gradient = v + C[:, None] * space.lift(loss.raw(E))
-        objective = space.inner(v, v, scores) / 2 + C * value
+        gradient = v + C[:, None] * space.lift(loss.raw(E))  # (1, P, size)
+        objective = space.inner(v, v, scores) / 2 + C * value  # (P,)
         gap = space.inner(gradient, gradient, space.scores(gradient)) / 2 / objective
         solved.v[:, number], solved.gap[number] = v, gap
         left = gap > tolerance
@@ -45,8 +46,8 @@ def newton(space: Space, loss: SquaredHinge, C: Tensor, v: Tensor, tolerance: fl
             break
         number, C, v, scores, E = number[left], C[left], v[:, left], scores[:, left], E[:, left]
         loss = loss.keep(left)
-        direction = _aims(space, loss, C, E) - v
-        along = space.scores(direction)
+        direction = _aims(space, loss, C, E) - v  # (1, P, size)
+        along = space.scores(direction)  # (1, P, n)
         t = _lowest(space, loss, C, (v, scores), (direction, along))
         v, scores = v + t[:, None] * direction, scores + t[:, None] * along
     return solved
@@ -54,10 +55,10 @@ def newton(space: Space, loss: SquaredHinge, C: Tensor, v: Tensor, tolerance: fl
 
 def _aims(space: Space, loss: SquaredHinge, C: Tensor, E: Tensor) -> Tensor:
     """Minima (1, P, size) as if the rows that are short now were the ones short there."""
-    signs = loss.relative(torch.ones_like(E))
+    signs = loss.relative(torch.ones_like(E))  # (1, P, n) of ±1
     aims = []
     for problem, short in enumerate(E[0] < 0):
-        rows = torch.nonzero(short)[:, 0]
+        rows = torch.nonzero(short)[:, 0]  # (m,)
         penalty = 1 / (2 * C[problem] * loss.weights[rows])
         aims.append(space.ridge(rows, penalty, signs[0, problem, rows]))
     return torch.stack(aims)[None]
