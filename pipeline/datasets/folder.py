@@ -1,6 +1,5 @@
 """Folders of image files: `root/<class>/**`, or `root/<split>/<class>/**` (see `layout`)."""
 
-import os
 from pathlib import Path
 
 from features.errors import BadInput
@@ -9,7 +8,7 @@ from features.manifest import SPLITS
 from pipeline.datasets.base import Found, Listing, Problem
 from pipeline.datasets.faults import checked
 from pipeline.datasets.layout import held, layout
-from pipeline.datasets.names import shown
+from pipeline.datasets.names import in_utf8, shown
 from pipeline.datasets.walk import Passed, Place, Tree, place
 
 
@@ -77,8 +76,7 @@ def _problem(passed: Passed, root: Path) -> Problem:
     if passed.error:
         checked(passed.path, passed.error)
     action = "set aside" if passed.lost else "ignored"
-    name = os.fsencode(_relative(passed.path, root)).decode("utf-8", "backslashreplace")
-    return Problem(name, passed.reason, action, passed.kind)
+    return Problem(in_utf8(_relative(passed.path, root)), passed.reason, action, passed.kind)
 
 
 def _relative(path: str, root: Path) -> str:

@@ -61,11 +61,19 @@ def says_nothing(name: str) -> bool:
     return _AROUND.fullmatch(name.strip().casefold()) is not None
 
 
-def shown(path: str) -> str:
-    """Return a path as it can be printed: what is not UTF-8, or would move a cursor, as escapes."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+def in_utf8(path: str | os.PathLike[str]) -> str:
+    """Return a path as it was given, but for bytes that are not UTF-8: they become backslash escapes."""
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # text that no file system can write: half of a surrogate pair
+        return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+
+
+def shown(text: str) -> str:
+    """Return a name as a terminal can show it: what is not UTF-8, or would move its cursor, as escapes."""
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in in_utf8(text)
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from features.errors import BadInput
 from features.weights import UNTRAINED, marked
+from pipeline.datasets.names import shown
 from pipeline.predict.paths import lines, listed
 from pipeline.predict.predictor import Prediction, Predictor
 from pipeline.project import Project, read_json
@@ -176,7 +177,7 @@ def _write_table(predictions: Iterable[Prediction], top: int, neighbours: int) -
 
     from pipeline.terminal import plain_console  # noqa: PLC0415
 
-    shown = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     headings = ["image", "label", "probability"]
     headings += ["then"] if top > 1 else []
     headings += ["nearest train images"] if neighbours else []
@@ -184,24 +185,17 @@ def _write_table(predictions: Iterable[Prediction], top: int, neighbours: int) -
     said = [name for name in ("problem", "note") if any(getattr(one, name) for one in rows)]
     headings += said
     for heading in headings:
-        shown.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
+        table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
     console = plain_console()
     for one in rows:
         cells = [one.image, one.label or "", "" if one.probability is None else f"{one.probability:.3f}"]
         if top > 1:
             cells.append(", ".join(f"{name} {p:.3f}" for name, p in one.top(top)[1:]))
+        row = [*map(shown, cells)]
         if neighbours:
-            cells.append("\n".join(f"{n.similarity:.3f} {n.label} {n.path}" for n in one.neighbours))
-        cells += [getattr(one, name) for name in said]
-        shown.add_row(*map(_visible, cells))
-    console.print(shown)
-
-
-def _visible(text: str) -> str:
-    """Text without control characters, which would move a terminal's cursor."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+            row.append("\n".join(shown(f"{n.similarity:.3f} {n.label} {n.path}") for n in one.neighbours))
+        table.add_row(*row, *(shown(getattr(one, name)) for name in said))
+    console.print(table)
 
 
 WRITERS = dict(zip(FORMATS, (_write_table, _write_csv, _write_json), strict=True))

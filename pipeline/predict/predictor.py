@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from features.batches import Decoder
 from features.errors import BadInput
+from pipeline.datasets.names import in_utf8
 from pipeline.predict.images import Asked, Given, Images, arriving, taken
 from pipeline.predict.opening import open_method
 from pipeline.project import Project
@@ -226,13 +227,7 @@ def _whole(name: str, value: Any, least: int) -> None:
 
 
 def _name(item: Asked, number: int) -> str:
-    """A path as it was given; bytes that are not UTF-8 become backslash escapes."""
-    if not isinstance(item, str | os.PathLike):
-        return str(number)
-    try:
-        return os.fsencode(item).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # text that no file system can write: half of a surrogate pair
-        return str(os.fspath(item)).encode("utf-8", "backslashreplace").decode()
+    return in_utf8(item) if isinstance(item, str | os.PathLike) else str(number)
 
 
 def chosen(project: Project) -> str:

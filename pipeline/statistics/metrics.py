@@ -128,14 +128,9 @@ def log_loss(proba: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def squared_errors(proba: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Each row's squared distance from its one-hot truth, (n,), 0 … 2."""
+    """Each row's squared distance from its one-hot truth, (n,), 0 … 2; their mean is the Brier score."""
     own = proba[np.arange(len(labels)), labels].astype(np.float64)
     return np.asarray(np.square(proba, dtype=np.float64).sum(axis=1) + 1 - 2 * own)
-
-
-def brier(proba: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Mean squared distance from the one-hot truth, 0 … 2."""
-    return float(squared_errors(proba, labels).mean())
 
 
 def macro_f1(predicted: NDArray[Any], labels: NDArray[Any], n_classes: int) -> float:

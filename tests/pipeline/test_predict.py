@@ -32,8 +32,10 @@ from pipeline.heads import HEADS
 from pipeline.heads.classifier import Classifier
 from pipeline.heads.inference import open_head
 from pipeline.heads.normalisation import Normalisation
+from pipeline.predict.neighbours import Neighbour
 from pipeline.predict.opening import trained
-from pipeline.predict.predictor import Predictor
+from pipeline.predict.predict import WRITERS
+from pipeline.predict.predictor import Prediction, Predictor
 from pipeline.project import Project, read_json
 from pipeline.records.comparison import best_head, read_lines
 from pipeline.records.predictions import Predictions
@@ -142,7 +144,9 @@ def test_an_engine_without_torch_is_the_engine_within_its_tolerance(vgg11_weight
 def test_one_image_needs_neither_torch_nor_scikit_learn(finished: Project) -> None:
     code = """
 import sys
-from pipeline.predict.predictor import Predictor
+from pipeline.predict.neighbours import Neighbour
+from pipeline.predict.predict import WRITERS
+from pipeline.predict.predictor import Prediction, Predictor
 Predictor(sys.argv[1], "pool5.logreg").predict([sys.argv[2]])
 print([name for name in ("torch", "sklearn") if name in sys.modules])
 """
@@ -418,6 +422,16 @@ def test_the_table_shows_names_as_they_are(finished: Project, cli: Cli) -> None:
     )
     for name in NASTY:
         assert name in done.stdout
+
+
+@pytest.mark.parametrize("odd", ["a\x1b[2J\rb", "two\nlines", "half \ud800", "byte \udce9"])
+def test_no_name_moves_the_cursor(odd: str, capsys: pytest.CaptureFixture[str]) -> None:
+    alike = Neighbour(odd, odd, 0.9)
+    one = Prediction(odd, ("a", odd), np.array([0.2, 0.8]), odd, odd, (alike,), odd)
+    WRITERS["table"]([one], 2, 1)
+    printed = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in printed)
+    assert len(printed.splitlines()) == 5  # a blank one, the headings, a rule, one row, a blank one
 
 
 def test_the_command_refuses_what_gives_no_answer(

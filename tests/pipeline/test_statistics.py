@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from pipeline.calibration import calibrated, log_loss, temperature
 from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn import metrics as published
 
 from pipeline.statistics import metrics
+from pipeline.statistics.calibration import calibrated, log_loss, temperature
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 500)
@@ -27,8 +27,9 @@ def test_scores_are_scikit_learns() -> None:
     np.testing.assert_array_equal(
         metrics.confusion(predicted, LABELS, 4), published.confusion_matrix(LABELS, predicted)
     )
-    assert metrics.brier(PROBA[:, :2] / PROBA[:, :2].sum(1, keepdims=True), LABELS % 2) == pytest.approx(
-        2 * published.brier_score_loss(LABELS % 2, PROBA[:, 1] / PROBA[:, :2].sum(1))
+    two = PROBA[:, :2] / PROBA[:, :2].sum(1, keepdims=True)
+    assert metrics.squared_errors(two, LABELS % 2).mean() == pytest.approx(
+        2 * published.brier_score_loss(LABELS % 2, two[:, 1])
     )
 
 
