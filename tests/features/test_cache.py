@@ -215,20 +215,24 @@ for first in range(start, start + 10_000, 16):
 
 
 def test_a_killed_writer_leaves_whole_blocks_only(tmp_path: Path) -> None:
-    pauses, found, halves = random.Random(0), 0, 0
+    pauses, halves, folder = random.Random(0), 0, Blocks(tmp_path, FACTS).folder
     for kill in range(8):
+        before = len(list(folder.glob("*")))
         writer = subprocess.Popen(python(ENDLESS, tmp_path, kill * 16), stdout=subprocess.PIPE)
         assert writer.stdout
-        writer.stdout.readline()
+        assert writer.stdout.readline() == b"ready\n"
+        # A block has been begun, and every second time one has been finished
+        while not (tmp_path / ASIDE).exists() or len(list(folder.glob("*"))) < before + (kill + 1) % 2:
+            assert writer.poll() is None
+            time.sleep(0.001)
         time.sleep(pauses.uniform(0, 0.1))
         writer.kill()
         writer.communicate()
         assert writer.returncode == -signal.SIGKILL
-        halves += any((tmp_path / ASIDE).iterdir())  # killed with a block half written
+        halves += any((tmp_path / ASIDE).iterdir())  # a block was under way
         shutil.rmtree(tmp_path / ASIDE)
         assert verify(tmp_path) == []
-        found = max(found, len(served(tmp_path, range(200), 20_000)))
-    assert found > 0
+        assert len(served(tmp_path, range(2000), 20_000)) >= 16
     assert halves > 0
     assert served(tmp_path, range(16), 20_000) == list(range(16))
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from pipeline.calibration import calibrated, log_loss, temperature
 from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn import metrics as published
 
 from pipeline.statistics import metrics
+from pipeline.statistics.calibration import calibrated, log_loss, temperature
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 500)
