@@ -24,7 +24,7 @@ pipeline: $(VENV)/.installed
 	@python cli.py results
 
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest --numprocesses 2  # two processes share two cores
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest --numprocesses 2 --dist worksteal  # one process a core; neighbours share fixtures
 
 lint: $(VENV)/.installed
 	ruff check .

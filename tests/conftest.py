@@ -1,6 +1,7 @@
 """What the tests share: a cache of their own, small projects, and the optional real data."""
 
 import atexit
+import errno
 import functools
 import importlib.util
 import os
@@ -199,6 +200,19 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path in it."""
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A file that opens, and whose reading fails with EIO."""
+    path = tmp_path / "broken.png"
+    path.symlink_to("/proc/self/mem")
+    try:
+        path.read_bytes()
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return path
+    pytest.skip("/proc/self/mem cannot be opened here, or fails in another way")
 
 
 @pytest.fixture

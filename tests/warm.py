@@ -29,7 +29,7 @@ LIBRARIES = (
     "matplotlib.figure", "dvc.cli", "dvc.repo",
 )  # fmt: skip
 OWN = ("PENULTIMATE_", "PYTEST_", "PATH")
-SECONDS = 240  # then a command is killed by SIGALRM
+SECONDS = 900  # then a command is killed by SIGALRM; the limit of its test is met before
 
 
 class Warm:
@@ -49,7 +49,7 @@ class Warm:
 
     def serves(self, environment: Mapping[str, str]) -> bool:
         """Whether a command with this environment would begin as this process did."""
-        return self.read_at_start(environment) == self.began
+        return self.process.poll() is None and self.read_at_start(environment) == self.began
 
     def run(
         self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]
@@ -60,8 +60,12 @@ class Warm:
         with tempfile.TemporaryDirectory() as folder:
             outputs = [Path(folder) / name for name in ("stdout", "stderr")]
             order = [list(command), str(cwd), dict(environment), [str(path) for path in outputs]]
-            print(json.dumps(order), file=self.process.stdin, flush=True)
-            code = int(self.process.stdout.readline())
+            try:
+                print(json.dumps(order), file=self.process.stdin, flush=True)
+                code = int(self.process.stdout.readline())
+            except BaseException:  # a test's time is over: the answer must not be taken for the next one's
+                self.process.kill()
+                raise
             said = [path.read_text("utf-8") for path in outputs]
         return subprocess.CompletedProcess(command, code, *said)
 

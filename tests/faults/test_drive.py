@@ -12,10 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from cli import Commands
-from features.errors import BadInput
-from features.files import of_machine, read_bytes
 from features.images import ImageFolder
-from pipeline.project import Project, read_json
+from pipeline.project import Project
 from tests.conftest import REPOSITORY, Cli, refusal
 
 SHIM = r"""
@@ -88,28 +86,6 @@ def test_errors_without_a_number_and_no_memory_are_one_sentence(error: BaseExcep
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
     assert str(error) in done.stderr
-
-
-@pytest.fixture
-def broken(tmp_path: Path) -> Path:
-    """A file that opens, and whose reading fails with EIO."""
-    path = tmp_path / "broken.png"
-    path.symlink_to("/proc/self/mem")
-    try:
-        path.read_bytes()
-    except OSError as error:
-        if error.errno == errno.EIO:
-            return path
-    pytest.skip("/proc/self/mem cannot be opened here, or fails in another way")
-
-
-def test_an_error_while_reading_names_its_file_and_keeps_its_type(broken: Path) -> None:
-    for read in (read_bytes, read_json):
-        with pytest.raises(OSError, match="Input/output error") as caught:
-            read(broken)
-        assert caught.value.filename == str(broken)
-        assert not isinstance(caught.value, BadInput)
-        assert of_machine(caught.value)
 
 
 def test_a_name_too_long_is_no_missing_image(tmp_path: Path) -> None:

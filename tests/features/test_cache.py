@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,9 +18,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from features.cache import Blocks, flaw, gather
-from features.errors import Damaged
 from features.housekeeping import verify
-from features.immutable import ASIDE, appearing, discard, read_card, seal
+from features.immutable import ASIDE, discard, seal
 from tests.conftest import REPOSITORY
 
 FACTS = {"layer": "fc7", "dtype": "float16"}
@@ -185,7 +185,7 @@ for start in range(0, 96, 16):
 """
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_eight_processes_write_the_same_and_overlapping_blocks(tmp_path: Path, attempt: int) -> None:
     root, go = tmp_path / "cache", tmp_path / "go"
     writers = [
@@ -215,26 +215,26 @@ for first in range(start, start + 10_000, 16):
 
 
 def test_a_killed_writer_leaves_whole_blocks_only(tmp_path: Path) -> None:
-    pauses, found = random.Random(0), 0
-    for kill in range(12):
+    pauses, halves, folder = random.Random(0), 0, Blocks(tmp_path, FACTS).folder
+    for kill in range(8):
+        before = len(list(folder.glob("*")))
         writer = subprocess.Popen(python(ENDLESS, tmp_path, kill * 16), stdout=subprocess.PIPE)
         assert writer.stdout
-        writer.stdout.readline()
+        assert writer.stdout.readline() == b"ready\n"
+        # A block has been begun, and every second time one has been finished
+        while not (tmp_path / ASIDE).exists() or len(list(folder.glob("*"))) < before + (kill + 1) % 2:
+            assert writer.poll() is None
+            time.sleep(0.001)
         time.sleep(pauses.uniform(0, 0.1))
         writer.kill()
         writer.communicate()
+        assert writer.returncode == -signal.SIGKILL
+        halves += any((tmp_path / ASIDE).iterdir())  # a block was under way
+        shutil.rmtree(tmp_path / ASIDE)
         assert verify(tmp_path) == []
-        found = max(found, len(served(tmp_path, range(200), 20_000)))
-    assert found > 0
+        assert len(served(tmp_path, range(2000), 20_000)) >= 16
+    assert halves > 0
     assert served(tmp_path, range(16), 20_000) == list(range(16))
-
-
-def test_a_failing_writer_leaves_nothing(tmp_path: Path) -> None:
-    target = tmp_path / "runs" / ("0" * 64)
-    with pytest.raises(IsADirectoryError), appearing(tmp_path, target) as folder:
-        folder.write_text("x")
-    assert not target.exists()
-    assert list((tmp_path / ASIDE).iterdir()) == []
 
 
 def test_pruning_under_a_writer_corrupts_nothing(tmp_path: Path) -> None:
@@ -323,16 +323,3 @@ def test_last_used_is_what_touch_says(blocks: Blocks, tmp_path: Path) -> None:
     blocks.touch()
     assert time.time() - blocks.folder.stat().st_mtime < 60
     Blocks(tmp_path / "nothing there", FACTS).touch()
-
-
-def test_a_card_says_what_it_said(tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(b"abc")
-    content = {"n": 3, "loss": 0.1, "name": '猫 \u2028 "quoted"', "nested": {"b": [1, None], "a": True}}
-    seal(tmp_path, "card.json", content)
-    read = read_card(tmp_path, "card.json")
-    assert {name: read[name] for name in content} == content
-    text = (tmp_path / "card.json").read_text("utf-8")
-    for changed in (text.replace(": 3", ": 4"), text.replace("\n ", "\n  "), text + " ", "[]", "{}", ""):
-        (tmp_path / "card.json").write_text(changed, "utf-8")
-        with pytest.raises(Damaged, match=r"card\.json"):
-            read_card(tmp_path, "card.json")

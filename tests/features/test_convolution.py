@@ -127,7 +127,11 @@ def test_pooling_drops_an_odd_last_row_and_column() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpu", "features", "lanes"), [("haswell", "+avx2,+fma", 8), ("nehalem", "+sse4.2", 4)]
+    ("cpu", "features", "lanes"),
+    [
+        ("haswell", "+avx2,+fma", 8),
+        pytest.param("nehalem", "+sse4.2", 4, marks=pytest.mark.slow),  # compiles everything once more
+    ],
 )
 def test_shorter_vectors(cpu: str, features: str, lanes: int) -> None:
     """Another CPU's code, where this one can run it."""

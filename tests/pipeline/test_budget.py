@@ -1,10 +1,10 @@
 """Baselines at the price of the best head: from a hand-written history."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
 
+from features.immutable import sealed
 from pipeline.comparison.budget import equal_budget
 from pipeline.project import Project
 from pipeline.records.budget import EqualBudget
@@ -39,7 +39,7 @@ def test_what_one_run_reaches_in_that_time(
     folder.mkdir(parents=True)
     (folder / "history.csv").write_text(HISTORY)
     card = {"seconds": 40.0, "prefix": {"seconds": 4.0}, "validation": {"top1": 0.95}}
-    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "card.json").write_bytes(sealed(card))
     head = SimpleNamespace(
         method="pool5.logreg", validation_top1=0.9, seconds=allowed - 5, extraction_seconds=5.0
     )

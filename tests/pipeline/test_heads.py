@@ -1,5 +1,6 @@
 """One contract for all heads, and each against an independent solver."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator
 
 from features.errors import BadInput
+from features.immutable import sealed
 from pipeline.heads import HEADS
 from pipeline.heads.base import Head
 from pipeline.heads.classifier import Classifier
@@ -160,11 +162,15 @@ def test_saved_head_is_the_same_head(name: str, classes: int, tmp_path: Path) ->
     assert loaded.classes == names
     np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
     np.testing.assert_allclose(loaded.predict_proba(X).sum(axis=1), 1)
-    card = (tmp_path / "card.json").read_text("utf-8")
-    (tmp_path / "card.json").write_text(card.replace('"schema": 1', '"schema": 99'), "utf-8")
+    path = tmp_path / "card.json"
+    card = path.read_bytes()
+    path.write_bytes(card.replace(b'"schema": 1', b'"schema": 99'))
+    with pytest.raises(BadInput, match=r"card\.json does not match its seal"):
+        Classifier.load(tmp_path)
+    path.write_bytes(sealed({**json.loads(card), "schema": 99}))
     with pytest.raises(BadInput, match="schema 99"):
         Classifier.load(tmp_path)
-    (tmp_path / "card.json").write_text(card, "utf-8")
+    path.write_bytes(card)
     (tmp_path / "head.safetensors").write_bytes(b"damaged")
     with pytest.raises(BadInput, match="holds no saved head"):
         Classifier.load(tmp_path)

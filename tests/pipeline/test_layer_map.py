@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import BadInput
+from features.immutable import sealed
 from features.network import parse_layer
 from pipeline.project import Project
 from pipeline.stores.extract import extract
@@ -97,6 +98,6 @@ def test_refuses_heads_that_are_not_trained_on_this(trained: Project) -> None:
     path = trained.head_folder("logreg") / "pool1-avg.logreg" / "card.json"
     card = json.loads(path.read_text("utf-8"))
     card["inputs"]["revision"] -= 1  # what an older version trained and calibrated
-    path.write_text(json.dumps(card), "utf-8")
+    path.write_bytes(sealed(card))
     with pytest.raises(BadInput, match=r"older version; run `python cli\.py train --head logreg`"):
         layer_map(trained)

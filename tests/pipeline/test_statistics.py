@@ -68,7 +68,7 @@ def test_wilson_intervals_cover_the_truth(seed: int) -> None:
     assert 930 <= covered <= 970
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_corrected_tests_raise_false_alarms_seldom(seed: int) -> None:
     """Ten methods exactly as good as the baseline, 1,000 times: at most 5 % have any of them differ."""
     rng = np.random.default_rng(seed)

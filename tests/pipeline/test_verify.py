@@ -1,7 +1,9 @@
 """`verify` and `info`: every bit that a store rests on, found and repaired; what a store holds."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,30 @@ from pipeline.stores.extract import extract
 from pipeline.stores.info import info
 from pipeline.stores.recipe import extraction_of
 from pipeline.stores.verify import verify
-from tests.conftest import Cli
+from tests.conftest import QUICK, Cli, make_images, make_project, ready
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, vgg11_weights: Path) -> Path:
+    """A project with its stores, its images beside it, and its cache; to be copied."""
+    folder = tmp_path_factory.mktemp("extracted")
+    make_images(folder / "images")
+    settings = [*QUICK, "dataset.name=folder", "dataset.root=../images"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PENULTIMATE_CACHE", str(folder / "cache"))
+        project = ready(make_project(folder / "project", settings), vgg11_weights)
+        extract(project, project.layers)
+    shutil.rmtree(project.weights_folder)  # half a gigabyte, which each copy links
+    return folder
 
 
 @pytest.fixture
-def extracted(prepared: Project) -> Project:
-    extract(prepared, prepared.layers)
-    return prepared
+def extracted(once: Path, vgg11_weights: Path, tmp_path: Path) -> Project:
+    """A copy of it, of this test alone."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    project = Project.open(tmp_path / "project")
+    shutil.copytree(vgg11_weights, project.weights_folder, copy_function=os.link)
+    return project
 
 
 def flip(file: Path, position: float) -> None:
@@ -140,12 +159,12 @@ def test_rows_that_the_network_did_not_compute_are_found_under_digests_that_fit(
 
 
 def test_a_store_of_another_manifest_or_other_settings(
-    extracted: Project, images: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+    extracted: Project, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = Project.open(extracted.root, ["extract.dtype=float32"])
     assert not verify(other, ["pool5"], rows=1)
     assert 'extract.dtype = "float16", now it is "float32"' in capsys.readouterr().out
-    (images / "red" / "00.png").unlink()
+    (extracted.dataset_root / "red" / "00.png").unlink()
     cli("prepare", "--project", extracted.root)
     done = cli("verify", "--project", extracted.root, code=1)
     assert "has 60 rows, the manifest 59 images" in done.stdout
