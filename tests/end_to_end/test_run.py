@@ -199,7 +199,7 @@ def stages_run(output: str) -> list[str]:
 
 
 @pytest.mark.timeout(900)  # twelve times DVC, with a stage for each head
-def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path) -> None:
+def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path, cli: Cli) -> None:
     heads = ["heads.rbf-svm=null", "heads.mlp=null", "heads.linear-svm=null"]
     quick = [*QUICK, "dataset.name=folder", f"dataset.root={images}", "extract.layers=[pool5]"]
     make_project(checkout, quick)
@@ -212,7 +212,7 @@ def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path) ->
     first = stages_run(dvc(checkout, "repro"))
     assert set(first) == {
         "prepare", "weights", "extract", "train@logreg", "train@knn", "train@majority",
-        "finetune", "compare", "report",
+        "finetune", "compare", "advise", "report",
     }  # fmt: skip
     started = time.monotonic()
     assert stages_run(dvc(checkout, "repro")) == []
@@ -222,8 +222,14 @@ def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path) ->
     # One head edited: that head runs, and what follows
     text = (checkout / "params.yaml").read_text("utf-8")
     (checkout / "params.yaml").write_text(re.sub(r"- 0\.01\n +- 1\n", "- 1.0e-7\n", text, count=1), "utf-8")
-    assert stages_run(dvc(checkout, "repro")) == ["train@logreg", "compare", "report"]
+    assert stages_run(dvc(checkout, "repro")) == ["train@logreg", "compare", "advise", "report"]
     assert "pool5.logreg" in dvc(checkout, "metrics", "diff")
+    # A study that nobody asked DVC for: the report that shows it is stale
+    cli("layer-map", "--project", checkout)
+    assert "artifacts/studies" in dvc(checkout, "status")
+    assert stages_run(dvc(checkout, "repro")) == ["advise", "report"]
+    assert (checkout / "artifacts" / "studies" / "layer-map.svg").exists()
+    assert "up to date" in dvc(checkout, "status")
     # Experiments reach the heads
     output = dvc(checkout, "exp", "run", "-S", "heads.logreg.C=[0.5]", "train@logreg")
     assert stages_run(output) == ["train@logreg"]

@@ -10,6 +10,7 @@ import pytest
 from features import digests
 from features.digests import Recorded
 from features.errors import BadInput
+from features.publish import Shards
 from tests.conftest import bytes_of
 from tests.features.test_publish import published
 
