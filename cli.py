@@ -48,10 +48,11 @@ class Commands(click.Group):
             if error.errno == errno.EPIPE and not error.filename:
                 _leave_quietly()
             _fail(outside(error))
-        except MemoryError as error:
-            _fail(
-                f"not enough memory ({error or 'none is left'}); {LESS} and run again; finished work is kept"
-            )
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+                raise
+            reason = str(error).partition("\n")[0] or "none is left"
+            _fail(f"not enough memory ({reason}); {LESS} and run again; finished work is kept")
         except ValueError as error:
             from features.errors import BadInput
 
@@ -76,12 +77,18 @@ def outside(error: OSError) -> str:
     return f"{where}: {reason}; {OUTSIDE.get(error.errno or 0, AGAIN)}"
 
 
+# torch has an error of its own for it on a GPU, and none on a CPU
+NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 LESS = "close other programs, or use fewer images, layers or a smaller batch,"
 AGAIN = "see to the drive or the connection that it is on, and run again; finished work is kept"
+ELSEWHERE = (
+    "a project may be copied elsewhere, or another one named with --project; the cache is where "
+    "PENULTIMATE_CACHE or cache.root says"
+)
 OUTSIDE = {  # errors of the machine, and what to do about them
-    errno.EACCES: "make it readable and writable, or choose another folder with --project",
-    errno.EPERM: "make it readable and writable, or choose another folder with --project",
-    errno.EROFS: "this file system is read-only; copy the project elsewhere, or use --project",
+    errno.EACCES: f"make it readable and writable; {ELSEWHERE}",
+    errno.EPERM: f"make it readable and writable; {ELSEWHERE}",
+    errno.EROFS: f"this file system is read-only; {ELSEWHERE}",
     errno.ENOTDIR: "a file stands where a folder is needed; move it away",
     errno.EEXIST: "a file stands where a folder is needed; move it away",
     errno.EISDIR: "a folder stands where a file is needed; move it away",

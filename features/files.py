@@ -56,6 +56,10 @@ def written_aside(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
             yield aside
             sync(aside)
             replace(aside, path)
+    except OSError as error:
+        if error.filename == str(aside):  # a name that says nothing to anybody
+            error.filename = str(path)
+        raise
     finally:
         remove(aside)
 

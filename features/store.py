@@ -250,6 +250,8 @@ class FeatureStore(Transformer):
         asked = array_of(X, len(self), self.path)
         if asked.ndim == 2 and asked.shape[1] == 1:
             asked = asked[:, 0]
+        if asked.dtype.kind == "O" and all(type(one) is int or isinstance(one, np.integer) for one in asked):
+            asked = asked.astype(np.intp)  # as a data frame of several types gives row numbers
         if asked.dtype.kind in "OSUT" and asked.ndim == 1:
             number = {name: position for position, name in enumerate(self.ids)}
             try:

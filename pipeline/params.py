@@ -147,8 +147,10 @@ def in_short(values: Sequence[float]) -> str | None:
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Beyond, a problem is one of rounding: solvers take minutes for an answer that says nothing
+Strength = Annotated[float, Field(ge=1e-10, le=1e10)]
 Grid = Annotated[
-    tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_spread)
+    tuple[Strength, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_spread)
 ]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)]
 Value = TypeVar("Value")
@@ -383,7 +385,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path.parent} is no folder; --project names the folder that holds {path.name}"
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} is not valid YAML: {reason}") from error
     if not isinstance(content, dict):

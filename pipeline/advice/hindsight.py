@@ -18,9 +18,8 @@ from pipeline.advice.scenario import SCRATCH
 from pipeline.comparison.bootstrap import bootstrap
 from pipeline.project import Project
 from pipeline.records.cards import BASELINES, command_of
-from pipeline.records.comparison import ENSEMBLE, Line, read_lines
+from pipeline.records.comparison import ENSEMBLE, Line, read_lines, read_predictions
 from pipeline.records.heads import TrainedHeads, layers_of, method_name
-from pipeline.records.predictions import Predictions
 from pipeline.records.since import outdated
 from pipeline.statistics.metrics import Interval
 from pipeline.statistics.ranking import rank_of_methods
@@ -122,7 +121,7 @@ def _rank(line: Line) -> tuple[float, float]:
 def _differences(project: Project, first: Line, others: Sequence[Line]) -> list[Interval]:
     """Of top-1 accuracy, from each of the others, on the same test rows."""
     settings = project.settings.compare
-    read = [Predictions.read(project.predictions_file(line.method)) for line in (first, *others)]
+    read = [read_predictions(project, line.method) for line in (first, *others)]
     one, *rest = bootstrap(read, resamples=settings.resamples, seed=settings.seed, only=("top1",))
     return [(one["top1"] - other["top1"]).interval for other in rest]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from features.errors import BadInput
-from features.files import write_json, written_aside
+from features.files import sha256_file, write_json, written_aside
 from features.manifest import Manifest, write_csv
 from pipeline.comparison import plot_tables
 from pipeline.comparison.bootstrap import Bootstrapped, bootstrap
@@ -45,11 +45,14 @@ def compare(project: Project) -> list[Line]:
     manifest = project.read_manifest()
     methods = methods_of(project, manifest)
     lines = _lines(project, methods, _frequent(manifest))
+    digests: dict[str, str] = {}
     with project.writing(project.comparison) as scratch:
         with written_aside(project.predictions, scratch=scratch) as aside:
             aside.mkdir()
             for method in methods:
-                method.predictions.write(aside / project.predictions_file(method.name).name)
+                file = aside / project.predictions_file(method.name).name
+                method.predictions.write(file)
+                digests[method.name] = sha256_file(file)
         with written_aside(project.plots, scratch=scratch) as aside:
             aside.mkdir()
             named = {method.name: method for method in methods}
@@ -65,6 +68,7 @@ def compare(project: Project) -> list[Line]:
             "ensemble": next((method.card["members"] for method in methods if method.name == ENSEMBLE), []),
             "manifest": manifest.digest,
             "identities": _identities(methods),
+            "predictions": digests,
             "agreement": _agreement(methods),
             "equal_budget": [asdict(row) for row in equal_budget(project, best_head(lines))],
         }

@@ -15,7 +15,7 @@ from features.manifest import Manifest
 from pipeline.finetuning.plan import Plan
 from pipeline.project import Project
 from pipeline.records import prices
-from pipeline.records.cards import BASELINES, command_of
+from pipeline.records.cards import BASELINES, check_files, command_of
 from pipeline.records.comparison import ENSEMBLE, TRUST
 from pipeline.records.heads import (
     TrainedHeads,
@@ -31,6 +31,9 @@ from pipeline.records.seeds import Seed, read_seeds
 from pipeline.statistics import metrics
 from pipeline.statistics.ranking import rank_of_methods
 from pipeline.statistics.scores import score
+
+# Files of a method that a comparison looks at
+READ = ("predictions.npz", "validation.npz", "tuning.csv", "seeds.json")
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ def _heads(project: Project, manifest: Manifest) -> list[TrainedMethod]:
             validation = Predictions.read(held) if held.exists() else None
             test = Predictions.read(folder / "predictions.npz")
             tried = tuple(read_trials(folder))
-            found = read_seeds(folder)
-            methods.append(TrainedMethod(method_name(head, layer), card, test, validation, tried, found))
+            found, name = read_seeds(folder), method_name(head, layer)
+            check_files(folder, card, name, READ)  # all of one training, whoever trains meanwhile
+            methods.append(TrainedMethod(name, card, test, validation, tried, found))
     return methods
 
 
@@ -128,5 +132,6 @@ def _baselines(project: Project, manifest: Manifest) -> list[TrainedMethod]:
                 f"run `{command_of(name)}` first"
             )
         predictions = Predictions.read(folder / "predictions.npz")
+        check_files(folder, card, name, READ)
         methods.append(TrainedMethod(name, card, predictions, seeds=found))
     return methods

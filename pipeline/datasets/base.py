@@ -22,7 +22,8 @@ class Problem:
     Attributes
     ----------
     action : str
-        "set aside" (an image that is not used), "ignored" (nothing is lost), "kept" (used, but odd).
+        "set aside" (an image that is not used), "ignored" (nothing is lost), "kept" (used, but odd),
+        "noted" (of the whole data set, to be told at once).
     kind : str
         What is counted together on the terminal: ".heic", "hidden"; words that a number can stand before.
     """

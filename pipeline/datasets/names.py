@@ -26,7 +26,9 @@ UNICODE = "in Unicode form only"
 _MEANT = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 _SPLIT = re.compile(rf"(?:{AROUND}[\W_]*)*({'|'.join(_MEANT)}|{'|'.join(EITHER)})(?:[\W_]*{AROUND})*")
 _PART = re.compile(rf"(fold|split|batch|shard|chunk|{'|'.join(_MEANT)})[\W_]*[0-9]+")
-_NUMBER = re.compile(r"0*([0-9]+?)(?:\.0+)?")  # spreadsheets drop leading zeros, data frames make 1 to 1.0
+# Spreadsheets drop leading zeros and plus signs, data frames make 1 to 1.0 and 1.50 to 1.5
+_NUMBER = re.compile(r"(?:\+|(-))?0*([0-9]+?)(?:\.([0-9]*?)0*)?")
+JOINERS = "\u200c\u200d"  # of letters in many scripts, and of emoji
 _AROUND = re.compile(rf"{AROUND}(?:[\W_]*{AROUND})*")
 
 
@@ -80,13 +82,21 @@ def shown(text: str) -> str:
 def form(name: str) -> str:
     """Return what people see of a name: Unicode's composed form, without case, runs of space as one.
 
-    Of a whole number it is the number, however it is written.
+    Letters that nobody sees (zero width, marks of direction and of byte order, soft hyphens) are left
+    out. Of a number it is the number, however it is written, in whichever digits.
     """
     if not name.isascii():
-        name = unicodedata.normalize("NFC", name)
+        name = _without_unseen(unicodedata.normalize("NFC", name))
     seen = " ".join(name.casefold().split())
-    number = _NUMBER.fullmatch(seen)
-    return number[1] if number else seen
+    number = _NUMBER.fullmatch(unicodedata.normalize("NFKC", seen))
+    if not number:
+        return seen
+    sign, whole, fraction = number.groups("")
+    return sign + whole + (f".{fraction}" if fraction else "")
+
+
+def _without_unseen(name: str) -> str:
+    return "".join(letter for letter in name if letter in JOINERS or unicodedata.category(letter) != "Cf")
 
 
 def twins(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -103,6 +113,8 @@ def _difference(name: str, other: str) -> str:
     composed, same = (unicodedata.normalize("NFC", each) for each in (name, other))
     if composed == same:
         return UNICODE
+    if _without_unseen(composed) == _without_unseen(same):
+        return "in letters that nobody sees only"
     if composed.casefold() == same.casefold():
         return "in upper and lower case only"
     if composed.split() == same.split():

@@ -71,7 +71,7 @@ def prepare(project: Project, *, strict: bool = False) -> Manifest:
     if strict and (aside := set_aside(problems)):
         raise BadInput(f"--strict: {len(aside)} images are not usable: {counted(aside)} ({first(aside)})")
     check_usable(listed, usable, problems)
-    check_splits(usable, listed.given_splits)
+    check_splits(usable, listed.given_splits, problems)
     check_at_most(manifest.rows, usable)
     manifest.write(project.manifest)
     _write_record(project, manifest, problems)

@@ -37,7 +37,7 @@ def summary(problems: Sequence[Problem], path: Path) -> list[str]:
         lines.append(f"{len(others):,} other entries passed over: {counted(others)}")
     if lines:
         lines[-1] += f"; all are listed in {from_here(path)}"
-    return lines
+    return [*lines, *(one.problem for one in problems if one.action == "noted")]
 
 
 def counted(problems: Sequence[Problem]) -> str:

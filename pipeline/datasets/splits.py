@@ -19,6 +19,8 @@ from pipeline.datasets.base import Problem
 from pipeline.datasets.coverage import Unit, cover
 from pipeline.params import Dataset
 
+GROUP_ELSEWHERE = "of a group in another split"  # a kind of problem
+
 
 def settle(rows: Sequence[Row], dataset: Dataset, given: frozenset[str]) -> tuple[list[Row], list[Problem]]:
     """Give every row its split, and set aside what would stand in two splits or under two labels.
@@ -172,5 +174,5 @@ def _noted(unit: Sequence[Row], split: str) -> list[Problem]:
             )
         else:
             reason = f"of one group with {named}, which is in {split}"
-            problems.append(Problem(row.path, reason, "set aside", "of a group in another split"))
+            problems.append(Problem(row.path, reason, "set aside", GROUP_ELSEWHERE))
     return problems

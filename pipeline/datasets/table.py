@@ -20,7 +20,10 @@ from pipeline.datasets.names import SPLIT_NAMES, split_of
 from pipeline.datasets.table_files import Files
 
 Line = tuple[int, list[str]]
-MISSING = ("nan", "NaN", "<NA>")  # pandas' words: as a group they would join all images that have none
+# What data frames, spreadsheets and databases write, in any case, where there is nothing
+MISSING = ("nan", "<na>", "n/a", "#n/a", "nat", "null", r"\n")
+# Theirs, too; but a class may be called so. As a group any of them would join all images that have none
+PERHAPS_MISSING = ("na", "none", "nil")
 
 
 def listing(root: Path, name: str) -> Listing:
@@ -49,6 +52,11 @@ def listing(root: Path, name: str) -> Listing:
     if not images:
         raise BadInput(f"{file} has no rows; give each image one: {', '.join(COLUMNS)}")
     check_unread(file, columns, [cells for _, cells in lines[1:]])
+    problems += [
+        Problem(name, f"the label {label!r} is taken for a class, and may stand for none", "noted")
+        for label in sorted({image.label for image in images})
+        if label.casefold() in PERHAPS_MISSING
+    ]
     found, missing, odd = Files(root).resolved(images)
     # A split whose files are all missing is given nevertheless: their return moves no other image
     given = frozenset(image.split for image in images) - {""}
@@ -113,6 +121,13 @@ def _images(file: Path, columns: TableHeader, lines: list[Line]) -> list[Found]:
     return list(images.values())
 
 
+def _missing(label: str, group: str) -> str:
+    """The word for nothing that stands for a label or a group; empty where there is none."""
+    if label.casefold() in MISSING:
+        return label
+    return group if group.casefold() in (*MISSING, *PERHAPS_MISSING) else ""
+
+
 def _image(faults: _Faults, line: int, cells: dict[str, str]) -> Found | None:
     """Check one row; space around a name is no part of it, except around a path."""
     label, split, group = (cells.get(name, "").strip() for name in COLUMNS[1:])
@@ -124,7 +139,10 @@ def _image(faults: _Faults, line: int, cells: dict[str, str]) -> Found | None:
     if not label:
         faults.add(line, f"{cells['path']} has no label", "give it one, or delete the line")
         return None
-    if nothing := next((cell for cell in (label, group) if cell in MISSING), ""):
+    if "\0" in label + group:
+        faults.add(line, f"{cells['path']} has a NUL in its label or group", "take it out")
+        return None
+    if nothing := _missing(label, group):
         what = "label" if nothing == label else "group"
         fault = f"{cells['path']} has the {what} {nothing!r}, as data frames write what is missing"
         remedy = "give it one, or delete the line" if nothing == label else "leave it empty, or rename it"

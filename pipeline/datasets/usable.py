@@ -8,7 +8,7 @@ from features.manifest import SPLITS, Row
 from pipeline.datasets.base import Found, Listing, Problem
 from pipeline.datasets.names import UNICODE, twins
 from pipeline.datasets.problems import counted, first, set_aside
-from pipeline.datasets.splits import unit_names
+from pipeline.datasets.splits import GROUP_ELSEWHERE, unit_names
 
 
 def refuse_twins(found: Sequence[Found]) -> None:
@@ -47,8 +47,8 @@ def check_usable(listed: Listing, usable: Sequence[Row], problems: Sequence[Prob
         raise BadInput(f"there is one class only, {labels.pop()!r}; a comparison needs at least two")
 
 
-def check_splits(rows: Sequence[Row], given: frozenset[str]) -> None:
-    """Refuse classes that have no image in some split, all in one sentence."""
+def check_splits(rows: Sequence[Row], given: frozenset[str], problems: Sequence[Problem] = ()) -> None:
+    """Refuse classes that have no image in some split, all in one sentence; `problems` may be the cause."""
     there = Counter((row.label, row.split) for row in rows)
     labels = sorted({row.label for row in rows})
     missing = {label: [split for split in SPLITS if not there[label, split]] for label in labels}
@@ -61,7 +61,18 @@ def check_splits(rows: Sequence[Row], given: frozenset[str]) -> None:
     raise BadInput(
         f"{len(lacking)} of {len(labels)} classes have no image in some split, the first {label!r}, with "
         f"{total} {'image' if total == 1 else 'images'} and none in {' and '.join(missing[label])}; "
-        f"{_remedy(rows, label, missing[label], given)}{out}"
+        f"{_torn(problems) or _remedy(rows, label, missing[label], given)}{out}"
+    )
+
+
+def _torn(problems: Sequence[Problem]) -> str:
+    """What helps where groups that stand in several given splits took images away; empty without any."""
+    count = sum(problem.kind == GROUP_ELSEWHERE for problem in problems)
+    if not count:
+        return ""
+    return (
+        f"{count} images were set aside since others of their group stand in another split: mend the column "
+        "group, or let each group stand in one split"
     )
 
 

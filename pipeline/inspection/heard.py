@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from features.manifest import Manifest
 from pipeline.project import Project
-from pipeline.records.comparison import Line, best_head
+from pipeline.records.cards import folder_of
+from pipeline.records.comparison import Line, best_head, read_predictions
 from pipeline.records.predictions import Predictions
+from pipeline.records.since import outdated
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,14 @@ def hear(project: Project, lines: Sequence[Line], manifest: Manifest) -> Heard |
     line = best_head(lines)
     if line is None:
         return None
-    test = project.predictions_file(line.method)
-    held = project.head_folder(line.method.rpartition(".")[2]) / test.stem / "validation.npz"
+    held = folder_of(project, line.method) / "validation.npz"
+    answers_of = {"test": read_predictions(project, line.method)}
+    if held.exists() and line.method not in outdated(project):
+        answers_of["validation"] = Predictions.read(held)
     says = np.full(len(manifest), -1, np.int32)
     sure = np.zeros(len(manifest), np.float32)
-    for split, path in (("validation", held), ("test", test)):
+    for split, answers in answers_of.items():
         rows = manifest.where(split)
-        if not path.exists():
-            continue
-        answers = Predictions.read(path)
         same = tuple(answers.classes) == manifest.classes
         if same and answers.id.tolist() == [manifest.rows[row].id for row in rows]:
             says[rows], sure[rows] = answers.proba.argmax(axis=1), answers.proba.max(axis=1)

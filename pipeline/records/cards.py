@@ -3,17 +3,19 @@
 card = read_card(project.finetune_folder("full"), "python cli.py finetune --mode full")
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from features.cache import RUN_CARD as CARD
 from features.errors import BadInput, Damaged
+from features.immutable import check_file
 from features.immutable import read_card as read_sealed
 from pipeline.project import Project
 
 BASELINES = "finetune."  # how the names of fine-tuned methods begin
 
-__all__ = ["BASELINES", "CARD", "command_of", "folder_of", "is_there", "read_card"]
+__all__ = ["BASELINES", "CARD", "check_files", "command_of", "folder_of", "is_there", "read_card"]
 
 
 def folder_of(project: Project, method: str) -> Path:
@@ -49,3 +51,22 @@ def read_card(folder: Path, command: str) -> dict[str, Any]:
         return read_sealed(folder, CARD)
     except Damaged as error:
         raise BadInput(f"{folder}: {error}; run `{command}` again") from error
+
+
+def check_files(folder: Path, card: Mapping[str, Any], method: str, names: Sequence[str]) -> None:
+    """Refuse files that are not those of a card: of a folder that was replaced since the card was read.
+
+    Raises
+    ------
+    BadInput
+        Names the folder; also where a file is damaged.
+    """
+    try:
+        for name in names:
+            if name in card["files"]:
+                check_file(folder, card, name)
+    except Damaged as error:
+        raise BadInput(
+            f"{folder}: {error}; {method} was trained anew meanwhile, or is damaged: run this again, or else "
+            f"`{command_of(method)}`"
+        ) from error

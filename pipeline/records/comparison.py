@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from features.errors import BadInput
+from features.files import sha256_file
 from features.weights import marked
 from pipeline.project import Project, read_json
 from pipeline.records.cards import BASELINES
+from pipeline.records.predictions import Predictions
 from pipeline.records.prices import Price
 from pipeline.statistics.ranking import rank_of_methods, simplicity
 
@@ -155,3 +157,19 @@ def read_lines(project: Project) -> tuple[list[Line], int]:
         raise BadInput(
             f"{project.comparison} is of another version ({error}); run `python cli.py compare` again"
         ) from error
+
+
+def read_predictions(project: Project, method: str) -> Predictions:
+    """Read a method's predictions of the test rows, as the last comparison has them.
+
+    Raises
+    ------
+    BadInput
+        Where they are others than were compared: a `compare` that is under way, or was cut off.
+    """
+    file = project.predictions_file(method)
+    if sha256_file(file) != read_json(project.comparison).get("predictions", {}).get(method):
+        raise BadInput(
+            f"{file} is not of the comparison in {project.comparison}; run `python cli.py compare` again"
+        )
+    return Predictions.read(file)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from features.errors import BadInput
 from features.manifest import Manifest
 from pipeline.project import Project, read_json
-from pipeline.records.comparison import Line, baseline_of, best_head, read_lines
+from pipeline.records.comparison import Line, baseline_of, best_head, read_lines, read_predictions
 from pipeline.records.heads import MAJORITY
 from pipeline.records.predictions import Predictions
 
@@ -78,13 +78,21 @@ class Compared:
     def predictions(self, method: str) -> Predictions:
         """Read a method's predictions of the test rows; BadInput where they are of other images."""
         if method not in self._read:
-            found = Predictions.read(self.project.predictions_file(method))
+            found = read_predictions(self.project, method)
             if found.id.tolist() != [self.manifest.rows[row].id for row in self.test_rows]:
                 raise BadInput(
                     f"the predictions of {method} are of other images; run `python cli.py compare` first"
                 )
             self._read[method] = found
         return self._read[method]
+
+    def is_of_now(self, features: Mapping[str, str]) -> bool:
+        """Whether these are the published stores' fingerprints, by layer."""
+        return all(print_ == self._fingerprint(layer) for layer, print_ in features.items())
+
+    def _fingerprint(self, layer: str) -> str | None:
+        path = self.project.features / f"{layer.replace(':', '-')}.zarr" / "zarr.json"
+        return str(read_json(path)["attributes"]["fingerprint"]) if path.exists() else None
 
     @cached_property
     def _read(self) -> dict[str, Predictions]:

@@ -102,7 +102,8 @@ def _advice(compared: Compared) -> Section | None:
     """What `advise` said of these images, and whether it was right; None where it was not asked."""
     path = compared.project.studies / "advice.json"
     advice = read_json(path) if path.exists() else {}
-    if advice.get("manifest") != compared.manifest.digest or "none" in advice:
+    of_now = advice.get("manifest") == compared.manifest.digest and "none" not in advice
+    if not of_now or not compared.is_of_now(advice["features"]):
         return None
     found, method = named(**advice["scenario"]), advice["advised"]["method"]
     hindsight = judge(

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from features.errors import BadInput
 from features.files import naming, read_text
+from pipeline.finetuning.plan import plans
 from pipeline.project import read_json
 from pipeline.report.compared import Compared
 from pipeline.report.inline import inline
 from pipeline.report.section import Picture, Section
 from pipeline.studies.layer_cells import cells_of
 
-UNREAD = {"modes", "cache_gb"}  # of finetune: a sweep has modes of its own
 Belongs = Callable[[Compared, Path], bool]
 
 
@@ -61,14 +61,8 @@ def _curve(compared: Compared, record: Path) -> bool:
             name in heads and grid == heads[name].model_dump(mode="json")
             for name, grid in found["grids"].items()
         )
-        and all(print_ == _fingerprint(compared, layer) for layer, print_ in found["features"].items())
+        and compared.is_of_now(found["features"])
     )
-
-
-def _fingerprint(compared: Compared, layer: str) -> str | None:
-    """What the published store of a layer is of."""
-    path = compared.project.features / f"{layer.replace(':', '-')}.zarr" / "zarr.json"
-    return str(read_json(path)["attributes"]["fingerprint"]) if path.exists() else None
 
 
 def _map(compared: Compared, record: Path) -> bool:
@@ -83,14 +77,18 @@ def _map(compared: Compared, record: Path) -> bool:
 
 
 def _cut(compared: Compared, record: Path) -> bool:
-    """Whether the sweep is of these images and this training."""
+    """Whether the sweep's runs are those that these images and settings would have."""
     found = read_json(record)
-    asked = compared.project.settings.finetune.model_dump(mode="json", exclude=UNREAD)
-    made = {key: value for key, value in found["finetune"].items() if key not in UNREAD}
-    score = compared.project.settings.tuning.score
-    return bool(
-        found["manifest"] == compared.manifest.digest and made == asked and found.get("score") == score
-    )
+    try:
+        return all(
+            cut["runs"] == [
+                plan.folder.name
+                for plan in plans(compared.project, compared.manifest, cut["mode"], len(cut["runs"]))
+            ]
+            for cut in found["cuts"]
+        )  # fmt: skip
+    except BadInput:  # a mode that this network does not have, weights that are not there
+        return False
 
 
 STUDIES = (
