@@ -22,9 +22,9 @@ the 2 × 2 pooling. A quarter of a direct convolution's multiplications. Read in
 | `vectors.py` | how vector instructions are written | yes |
 
 `transforms.py` imports none of the others, and of these each only what stands below it. In a forward,
-`engine.run` cuts a batch into pieces that the planes hold; for each operation of the plan in turn, all
-threads take its tasks; `kernels.convolve` has all tiles of a task transformed, multiplied, transformed back. The last
-activation of all pieces goes to `features/engines/dense.py` (torch) or `light.py` (NumPy).
+`engine.py` cuts a batch into pieces that the planes hold; for each operation of the plan in turn, all
+threads take its tasks; `kernels.convolve` has all tiles of a task transformed, multiplied, transformed
+back. The last activation of all pieces goes to `features/engines/dense.py` (torch) or `light.py` (NumPy).
 
 Nothing here is needed. **Without numba, `extract.engine: auto` takes `features/engines/pytorch.py`**,
 slower and otherwise the same to its users, and says so (`choice.py`); `extract.engine: torch` asks for
