@@ -24,8 +24,8 @@ In the order in which a path runs through them:
    both answer. No other module multiplies with the features but the certificate.
 5. `warm_start`: where the next C starts, from those that are solved.
 6. `solver`: which method on which `problems`, in float32 or float64.
-7. `conjugate_gradients`, the rule, and `newton`, for the hinge with few rows short of their margin. Both stand
-   on `losses` and on `line_search`.
+7. `conjugate_gradients`, the rule, and `newton`, for the hinge with few rows short of their margin. Both
+   stand on `losses` and on `line_search`.
 8. `finish`: weights as they are kept, each with its `certificate`; what falls short is solved on.
 
 Symbols
@@ -71,7 +71,7 @@ u, UNIT                                   2⁻⁵³, unit roundoff of float64
 Constants
 ---------
 Each stands where it is used, with what it came from. *Counted* means: on the stand-in of
-`benchmarks.cached`, 800 rows of length 1 × 4,096, 10 classes, 45 values of C from 1e-6 to 1e5, tolerance
+`benchmarks.cached`, 800 × 4,096, rows of length 1, 10 classes, 45 values of C from 1e-6 to 1e5, tolerance
 1e-4; products are with the features or the Gram matrix, for one column of one C, on average. Real features
 are in docs/performance.md. Another value is another start or another end of a descent: heads stay within
 their tolerance, but change their bits.

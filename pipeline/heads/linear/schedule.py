@@ -24,9 +24,8 @@ ITERATIONS = 300
 # float32 seldom gets further then, and Newton's method does the rest. Counted, with 20, 40, 60: 9.6, 14.6,
 # 18.4 products in float32, and 4.7 to 5.0 in float64 with all of them: fewer would do there
 HINGE_ITERATIONS = 60
-HINGE_ALONE = (
-    100  # where that is too dear. A choice: fewer leave larger gaps, more cost two passes over X each
-)
+# Where that is too dear. A choice: fewer leave larger gaps, more cost two passes over X each
+HINGE_ALONE = 100
 # Of one round's numbers: a choice of memory. Fewer make rounds of fewer columns, each of which costs more
 # then; `benchmarks.outofcore` halves it to stay below 2 GB
 BYTES = 2**30
