@@ -28,8 +28,9 @@ from pipeline.heads.linear.losses import Loss, Softmax, at
 from pipeline.heads.linear.space import as_tensor
 from pipeline.heads.rows import blocks
 
-STEPS = 20  # of Newton's method in the intercepts; two or three do
-HALVINGS = 10
+# Bounds and a precision of the intercepts' own Newton's method, all choices: what they leave is in the gap
+STEPS = 20  # two or three do; five where classes lie far apart
+HALVINGS = 10  # of a step, to a thousandth
 SETTLED = 1e-10  # of the gradient's absolute sum: what the best intercept may leave of it
 UNIT = torch.finfo(torch.float64).eps / 2
 
@@ -108,7 +109,8 @@ def _gradient(X: Any, loss: Loss, C: Tensor, coef: Tensor, point: _Point, raw: T
     if not isinstance(loss, Softmax):
         squares = squares + (point.intercept + C * raw.sum(2)).square().sum(0)
     summed = C * (raw.abs() * point.lengths).sum((0, 2)) + point.weight.sqrt()
-    return squares.sqrt() + (X.shape[0] + 2) * UNIT * summed
+    rows: int = X.shape[0]
+    return squares.sqrt() + (rows + 2) * UNIT * summed
 
 
 def _scores(X: Any, coef: Tensor) -> tuple[Tensor, Tensor]:

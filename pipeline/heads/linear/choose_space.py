@@ -13,9 +13,11 @@ from pipeline.heads.linear.space import Space
 from pipeline.heads.linear.weight_space import WeightSpace
 
 # Rows of the largest Gram matrix: 16,384² × 4 B = 1.07 GB, a choice of memory. The hinge holds it in float64
-# besides, three times as much.
+# besides: three times as much in all.
 GRAM_ROWS = 16_384
-GRAM_ALWAYS = 4096  # rows
+# Rows to which the hinge has a Gram matrix whatever d is: 134 MB in float64. A choice: Newton's systems are
+# then of the few rows that are short, not of all d features
+GRAM_ALWAYS = 4096
 
 
 def space_for(X: Any, constant: bool, dtype: torch.dtype) -> Space:

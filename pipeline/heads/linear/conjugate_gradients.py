@@ -23,8 +23,12 @@ from pipeline.heads.linear.line_search import narrowed, on_line
 from pipeline.heads.linear.losses import Loss, at
 from pipeline.heads.linear.space import Space
 
-TINY = 1e-30  # against 0 / 0
-SLACK = 0.2  # of the slope before: what a line search may leave
+TINY = 1e-30  # against 0 / 0: far below what anything is, and above float32's smallest, 1e-38
+# Of the slope before: what a line search may leave. Counted, 0.05, 0.2 and 0.5 cost the same 8.1 to 8.2
+# products (hinge 18.6, 18.4, 18.4)
+SLACK = 0.2
+# Of a line search; a bound. Most take one, or two; where classes lie far apart, all ten. Counted, softmax
+# with 1, 3 and 30: 8.1, 8.2, 8.2 products
 TRIALS = 10
 
 

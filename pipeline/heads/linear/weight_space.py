@@ -10,7 +10,10 @@ from torch import Tensor
 from pipeline.heads.linear.space import Space, as_tensor
 from pipeline.heads.rows import blocks
 
-EXACT_RANK = 1024  # features up to which all eigenvectors are cheap
+# Features up to which all eigenvectors are computed: a second of one busy core for 1,024, ten for 2,048
+EXACT_RANK = 1024
+# Eigenvectors of a preconditioner otherwise. 2,600 × 1,100 of the stand-in, C to 56, softmax, with 1, 64,
+# 192, 512, all: 10.8, 5.3, 4.6, 4.2, 4.0 products
 SKETCH_RANK = 192
 
 
