@@ -23,8 +23,8 @@ from features.network import Layer
 from features.turns import side_by_side, turn
 from features.weights import Array, Weights
 
-# Of the first convolution's outputs, the largest plane: so many images go together, 20 of 224 px: it
-# bounds the memory. How many hardly matters: 4 at once do 18 images a second, 16 do 20.5 (docs/performance.md).
+# Of the first convolution's outputs, the largest plane: so many images go together, 20 of 224 px. It
+# bounds the memory; 4 at once do 18 images a second, 16 do 20.5 (docs/performance.md).
 PLANE_BYTES = 256 << 20
 
 
