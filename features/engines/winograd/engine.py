@@ -19,13 +19,12 @@ from features.engines.winograd import memory
 from features.engines.winograd.memory import Plane
 from features.engines.winograd.plan import Operation, plan
 from features.images import Preprocessing
-from features.network import Layer, deepest
+from features.network import Layer
 from features.turns import side_by_side, turn
 from features.weights import Array, Weights
 
-# Of the first convolution's outputs, the largest plane: so many images go together, 20 of 224 px: it
-# bounds the memory. How many hardly matters: 4 at once do 18 images a second, 16 do 20.5
-# (benchmarks/README.md).
+# Of the first convolution's outputs, the largest plane: so many images go together, 20 of 224 px. It
+# bounds the memory; 4 at once do 18 images a second, 16 do 20.5 (docs/performance.md).
 PLANE_BYTES = 256 << 20
 
 
@@ -47,10 +46,9 @@ class WinogradEngine:
         """See `Engine`; a `light` one does without torch (see `features.engines.light`)."""
         self.layers, self.light = tuple(layers), light
         self.together = max(1, PLANE_BYTES // (64 * 4 * preprocessing.size[0] * preprocessing.size[1]))
-        last = deepest(layers)
-        path = last.steps
+        path = max((layer.steps for layer in layers), key=len)
         dense = [step for step in path if step.kind == "dense"]
-        tensors = weights.tensors(last)
+        tensors = weights.tensors(path)
         mean, std = (np.array(values, np.float32)[:, None] for values in weights.normalisation)
         table = (np.arange(256, dtype=np.float32) - mean) / std  # (3, 256), by channel and value
         self.operations = list(plan(path, tensors, table, preprocessing.size, layers))
