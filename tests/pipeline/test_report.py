@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.report import BEST, synthetic
 from features.errors import BadInput
+from pipeline.finetuning.plan import plans
 from pipeline.params import load
 from pipeline.project import Project
 from pipeline.records.comparison import DIFFERENCES, Line
@@ -285,8 +286,9 @@ def test_damaged_picture_is_refused(text: str) -> None:
 
 def leave(project: Project, command: str, record: dict[str, Any]) -> None:
     """What `curve` or `sweep-cut` leaves, without having measured anything."""
-    (project.artifacts / f"{command}.json").write_text(json.dumps(record), "utf-8")
-    (project.artifacts / f"{command}.svg").write_text(SVG.format(f"<text>{command}</text>"), "utf-8")
+    project.studies.mkdir(exist_ok=True)
+    (project.studies / f"{command}.json").write_text(json.dumps(record), "utf-8")
+    (project.studies / f"{command}.svg").write_text(SVG.format(f"<text>{command}</text>"), "utf-8")
 
 
 def studied(project: Project) -> tuple[list[str], list[str]]:
@@ -324,23 +326,18 @@ def test_curve_is_shown_where_it_is_of_these_images_and_settings(finished: Proje
 
 
 def test_sweep_is_shown_where_it_is_of_these_images_and_settings(finished: Project) -> None:
-    record = {
-        "manifest": finished.read_manifest().digest,
-        "finetune": finished.settings.finetune.model_dump(mode="json") | {"modes": ["scratch"]},
-        "score": finished.settings.tuning.score,
-    }
+    runs = [plan.folder.name for plan in plans(finished, finished.read_manifest(), "freeze:conv5_1", 2)]
+    record = {"cuts": [{"mode": "freeze:conv5_1", "runs": runs}]}
     leave(finished, "cut", record)
     assert studied(finished) == (["Where to cut"], [])
-    leave(finished, "cut", record | {"manifest": "0" * 64})
+    leave(finished, "cut", {"cuts": [{"mode": "freeze:conv5_1", "runs": runs[::-1]}]})
     assert studied(finished) == ([], ["sweep-cut"])
     leave(finished, "cut", record)
-    other = Project(
-        finished.root,
-        load(
-            finished.root / "params.yaml", ["dataset.name=folder", "dataset.root=images", "finetune.epochs=9"]
-        ),
-    )
-    assert studied(other) == ([], ["sweep-cut"])
+    given = ["dataset.name=folder", f"dataset.root={finished.settings.dataset.root}"]
+    # Each of these makes it another training; the last, of weights that are not there
+    for changed in ("finetune.epochs=9", "extract.image_size=64", "compare.refit=true", "weights.seed=7"):
+        settings = load(finished.root / "params.yaml", [*given, changed])
+        assert studied(Project(finished.root, settings)) == ([], ["sweep-cut"])
 
 
 def test_layer_map_is_shown_while_the_heads_are_those(prepared: Project) -> None:
