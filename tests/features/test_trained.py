@@ -12,7 +12,8 @@ import platformdirs
 import pytest
 from PIL import Image
 
-from features.engines import Choice, create
+from features.engines.choice import Choice
+from features.engines.create import create
 from features.images import Preprocessing
 from features.network import parse_layer
 from features.sources import Request, obtain, write

@@ -63,7 +63,7 @@ def test_the_matrices_convolve_one_line() -> None:
 @pytest.mark.parametrize("pooled", [False, True])
 def test_kernels_equal_the_ten_lines(shape: tuple[int, int, int, int], pooled: bool) -> None:
     pytest.importorskip("numba", reason="numba is not installed")
-    from tests.features.test_convolution import TOLERANCE, convolved, error  # noqa: PLC0415 - needs numba
+    from tests.features.engines.winograd.test_kernels import TOLERANCE, convolved, error  # noqa: PLC0415 - needs numba
 
     case = problem(*shape)
     want = convolution(*case)
