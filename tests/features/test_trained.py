@@ -70,7 +70,7 @@ def test_vgg16_says_of_a_picture_what_it_was_trained_to(name: str, weights: Weig
         pytest.importorskip("numba", reason="numba has no wheel for this machine")
     picture().save(tmp_path / "picture.png")
     layer = parse_layer("pool5", "vgg16")
-    assert weights.label(layer.steps) == "imagenet"
+    assert weights.label(layer) == "imagenet"
     preprocessing = Preprocessing((224, 224), False, *weights.normalisation)
     pixels = preprocessing.pixels(Image.open(tmp_path / "picture.png"))
     engine = create(Choice(name, "cpu", "fp32", ""), [layer], weights, preprocessing)

@@ -424,7 +424,7 @@ class Reader(html.parser.HTMLParser):
 
 def page(found: Inspection) -> str:
     environment = Environment(
-        loader=PackageLoader("pipeline"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("pipeline.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report/inspection.html").render(content=found)
 

@@ -81,7 +81,7 @@ def test_the_engine_equals_the_ten_lines(vgg11_weights: Path) -> None:
     layers = [parse_layer(name, "vgg11") for name in ("conv1_1", "conv2_1", "conv3_2")]
     images = np.random.default_rng(2).integers(0, 256, (3, 36, 44, 3), dtype=np.uint8)
     rows = WinogradEngine(layers, weights, Preprocessing((36, 44), True, *weights.normalisation)).run(images)
-    tensors = weights.tensors(layers[-1].steps)
+    tensors = weights.tensors(layers[-1])
     x = (images - np.array(weights.normalisation[0])) / np.array(weights.normalisation[1])
     for step in layers[-1].steps:
         if step.kind == "pool":
