@@ -426,7 +426,7 @@ def page(found: Inspection) -> str:
     environment = Environment(
         loader=PackageLoader("pipeline.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("report/inspection.html").render(content=found)
+    return environment.get_template("inspection.html").render(content=found)
 
 
 def test_the_page_takes_no_name_for_markup(copies: WithCopies):
