@@ -173,3 +173,18 @@ def test_features_know_nothing_of_the_pipeline() -> None:
 def test_no_room_is_empty() -> None:
     rooms = [path for path in (ROOT / "pipeline").iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert all((room / "__init__.py").exists() for room in rooms), [str(Path(room)) for room in rooms]
+
+
+@pytest.mark.parametrize("part", ["features", "pipeline"])
+def test_tests_lie_where_what_they_test_lies(part: str) -> None:
+    tests = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests" / part).rglob("test_*.py")]
+    assert tests
+    assert not [str(test) for test in tests if not (ROOT / test.parent / "__init__.py").exists()]
+    rooms = {module.rpartition(".")[2]: module for module in FILES if module.count(".") > 1}
+    astray = {
+        str(test): rooms[name]
+        for test in tests
+        if len(test.parts) == 2 and (name := test.stem.removeprefix("test_")) in rooms
+        if f"{part}.{name}" not in FILES and rooms[name].startswith(part)
+    }
+    assert not astray

@@ -12,7 +12,8 @@ import platformdirs
 import pytest
 from PIL import Image
 
-from features.engines import Choice, create
+from features.engines.choice import Choice
+from features.engines.create import create
 from features.images import Preprocessing
 from features.network import parse_layer
 from features.sources import Request, obtain, write
@@ -69,7 +70,7 @@ def test_vgg16_says_of_a_picture_what_it_was_trained_to(name: str, weights: Weig
         pytest.importorskip("numba", reason="numba has no wheel for this machine")
     picture().save(tmp_path / "picture.png")
     layer = parse_layer("pool5", "vgg16")
-    assert weights.label(layer.steps) == "imagenet"
+    assert weights.label(layer) == "imagenet"
     preprocessing = Preprocessing((224, 224), False, *weights.normalisation)
     pixels = preprocessing.pixels(Image.open(tmp_path / "picture.png"))
     engine = create(Choice(name, "cpu", "fp32", ""), [layer], weights, preprocessing)

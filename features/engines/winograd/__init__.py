@@ -2,7 +2,7 @@
 
     from features.engines.winograd.engine import WinogradEngine     # what `create.py` does: the only door
     python -m benchmarks.engines                                    # against torch, on this machine
-    python -m pytest tests/features/test_winograd.py tests/features/test_convolution.py
+    python -m pytest tests/features/engines/winograd                # against direct convolution
 
 What is computed, for each tile of 4 × 4 outputs: the 6 × 6 inputs around it become 36 numbers a
 channel, these are multiplied point by point with the weights' own 36 and summed over the channels

@@ -63,7 +63,7 @@ def test_the_matrices_convolve_one_line() -> None:
 @pytest.mark.parametrize("pooled", [False, True])
 def test_kernels_equal_the_ten_lines(shape: tuple[int, int, int, int], pooled: bool) -> None:
     pytest.importorskip("numba", reason="numba is not installed")
-    from tests.features.test_convolution import TOLERANCE, convolved, error  # noqa: PLC0415 - needs numba
+    from tests.features.engines.winograd.test_kernels import TOLERANCE, convolved, error  # noqa: PLC0415 - needs numba
 
     case = problem(*shape)
     want = convolution(*case)
@@ -81,7 +81,7 @@ def test_the_engine_equals_the_ten_lines(vgg11_weights: Path) -> None:
     layers = [parse_layer(name, "vgg11") for name in ("conv1_1", "conv2_1", "conv3_2")]
     images = np.random.default_rng(2).integers(0, 256, (3, 36, 44, 3), dtype=np.uint8)
     rows = WinogradEngine(layers, weights, Preprocessing((36, 44), True, *weights.normalisation)).run(images)
-    tensors = weights.tensors(layers[-1].steps)
+    tensors = weights.tensors(layers[-1])
     x = (images - np.array(weights.normalisation[0])) / np.array(weights.normalisation[1])
     for step in layers[-1].steps:
         if step.kind == "pool":

@@ -15,7 +15,7 @@ from pipeline.datasets.names import twins
 from pipeline.datasets.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import QUICK, make_project
-from tests.pipeline.test_prepare import picture, problems
+from tests.pipeline.datasets.test_prepare import picture, problems
 
 COUNT = 120
 PATHS = [f"some/{number:03}.png" for number in range(COUNT)]

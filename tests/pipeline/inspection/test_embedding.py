@@ -11,7 +11,7 @@ import pytest
 from pipeline.inspection import embedding
 from pipeline.inspection.inspect import Inspection
 from tests.browser import chromium, needs_chromium, playwright
-from tests.pipeline.test_inspection import HOSTILE, WithCopies, page
+from tests.pipeline.inspection.test_inspect import HOSTILE, WithCopies, page
 
 PICTURE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
@@ -26,7 +26,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
         made = WithCopies(tmp_path_factory.mktemp("map") / "project").inspect()
     assert made is not None
     (first,) = made.map.layouts
-    turned = embedding.Layout("turned", "The same, turned over.", first.places.max(axis=0) - first.places)
+    turned = embedding.Embedding("turned", "The same, turned over.", first.places.max(axis=0) - first.places)
     return replace(made, map=embedding.Map(made.map.rows, (first, turned)))
 
 

@@ -22,7 +22,7 @@ from pipeline.heads.normalisation import Normalisation
 from pipeline.statistics.calibration import calibrated, log_loss, temperature
 from pipeline.tuning.folds import Fold, Rows
 from pipeline.tuning.search import Tuned, tune
-from tests.pipeline.test_heads import GRIDS
+from tests.pipeline.heads.test_heads import GRIDS
 
 SOLVERS = {
     "logreg": lambda: LogisticRegression(C=0.5, tol=1e-10, max_iter=20_000),

@@ -17,7 +17,7 @@ import pytest
 from pipeline.predict.predictor import Predictor
 from pipeline.project import Project
 from tests.conftest import REPOSITORY
-from tests.pipeline.test_predict import images_of
+from tests.pipeline.predict.test_predict import images_of
 
 PAGE = (REPOSITORY / "docs" / "predict.md").read_text("utf-8")
 METHOD = "conv3_2.logreg"

@@ -138,7 +138,8 @@ def test_shorter_vectors(cpu: str, features: str, lanes: int) -> None:
     if not all(binding.get_host_cpu_features().get(name[1:]) for name in features.split(",")):
         pytest.skip(f"this CPU has not {features}")
     check = (
-        "from tests.features.test_convolution import *; from features.engines.winograd.vectors import LANES; "
+        "from tests.features.engines.winograd.test_kernels import *; "
+        "from features.engines.winograd.vectors import LANES; "
         f"assert LANES == {lanes}; "
         "[test_convolution_equals_torch(5, 9, 64, 128, pooled) for pooled in (True, False)]; "
         "test_first_convolution_equals_torch((33, 40))"

@@ -22,7 +22,7 @@ from pipeline.predict.images import BLANK, Given, arriving, opened, taken
 from pipeline.predict.predict import predict
 from pipeline.predict.predictor import Prediction, Predictor
 from pipeline.project import Project
-from tests.pipeline.test_predict import images_of
+from tests.pipeline.predict.test_predict import images_of
 
 HEAD = "conv3_2.logreg"
 

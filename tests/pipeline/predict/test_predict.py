@@ -43,7 +43,7 @@ from pipeline.stores.extract import extract
 from pipeline.tuning.train import train
 from tests.conftest import QUICK, REPOSITORY, Cli, make_project, ready
 from tests.pipeline.conftest import NASTY
-from tests.pipeline.test_heads import GRIDS
+from tests.pipeline.heads.test_heads import GRIDS
 
 HEAD = "pool5.logreg"
 CLOSE = 1e-5  # float32 products, added up in another order

@@ -1,6 +1,6 @@
 """The CUDA engine: precision, streams, memory, compilation. Needs none of the other tests' fixtures.
 
-pytest tests/features/test_cuda_engine.py       # what a CPU can show; the rest is skipped
+pytest tests/features/engines/test_cuda.py       # what a CPU can show; the rest is skipped
 make gpu-check                                  # what only a GPU can, with whatever Python has torch
 """
 

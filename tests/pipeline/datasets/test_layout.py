@@ -16,7 +16,7 @@ from pipeline.datasets.faults import checked
 from pipeline.datasets.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import Cli, refusal
-from tests.pipeline.test_prepare import opened, picture, problems
+from tests.pipeline.datasets.test_prepare import opened, picture, problems
 
 PHOTOGRAPH = b"\xff\xd8\xff\xe0\0\x10JFIF"
 

@@ -30,7 +30,7 @@ from pipeline.datasets.prepare import prepare
 from pipeline.params import AUTO_SIZE
 from pipeline.project import Project
 from tests.conftest import QUICK, REPOSITORY, make_project
-from tests.pipeline.test_prepare import problems
+from tests.pipeline.datasets.test_prepare import problems
 
 
 def opened(tmp_path: Path, name: str, root: Path, *more: str) -> Project:

@@ -37,7 +37,7 @@ from pipeline.stores.extract import extract
 from pipeline.tuning.train import train
 from tests.conftest import as_trained
 from tests.pipeline.conftest import NASTY
-from tests.pipeline.test_heads import GRIDS
+from tests.pipeline.heads.test_heads import GRIDS
 
 UINT8, FLOAT = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
 HEAD = "pool5.logreg"

@@ -21,7 +21,7 @@ from pipeline.project import Project
 from pipeline.tuning.train import train
 from tests.conftest import REPOSITORY
 from tests.forks import HANG, fork_while_threads, in_a_fork
-from tests.pipeline.test_predict import images_of
+from tests.pipeline.predict.test_predict import images_of
 
 METHODS = ("conv3_2.logreg", "conv3_2.knn", "finetune.full")
 THREADS, ANSWERS = 8, 200

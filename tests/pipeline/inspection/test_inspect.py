@@ -424,9 +424,9 @@ class Reader(html.parser.HTMLParser):
 
 def page(found: Inspection) -> str:
     environment = Environment(
-        loader=PackageLoader("pipeline"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("pipeline.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("report/inspection.html").render(content=found)
+    return environment.get_template("inspection.html").render(content=found)
 
 
 def test_the_page_takes_no_name_for_markup(copies: WithCopies):
