@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from features.files import written_aside
+from features.files import sha256_file, written_aside
 from features.immutable import sealed
 from features.manifest import SPLITS, Manifest, Row, write_csv
 from features.publish import publish
@@ -95,6 +95,7 @@ def synthetic(
         "test_images": len(test),
         "lines": [asdict(line) for line in lines],
         "equal_budget": [],
+        "predictions": {name: sha256_file(project.predictions_file(name)) for name in answers},
         "agreement": {"methods": [line.method for line in lines], "share": agreement.round(4).tolist()},
     }
     project.comparison.write_text(json.dumps(record), "utf-8")

@@ -132,10 +132,7 @@ HEAVY = ("torch", "torchvision", "sklearn", "numba")
 @pytest.mark.parametrize(
     "module",
     [
-        *(
-            COMMANDS[name]
-            for name in ("results", "compare", "layer-map", "info", "cache", "predict", "export")
-        ),
+        *(COMMANDS[name] for name in ("results", "compare", "layer-map", "info", "cache", "predict")),
         *sorted(module for module in FILES if module.startswith("pipeline.records")),
         "pipeline.finetuning.plan",
         "pipeline.heads",

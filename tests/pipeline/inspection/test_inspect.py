@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from sklearn.decomposition import PCA
 
+from features.files import sha256_file, write_json
 from features.manifest import Manifest, Row
 from features.publish import publish
 from features.store import FeatureStore
@@ -234,7 +235,9 @@ class WithCopies(Set):
         proba[np.arange(20), self.manifest.labels[test]] = 0.8
         proba[15:] = np.roll(proba[15:], 1, axis=1)
         self.project.predictions.mkdir(parents=True)
-        Predictions.of(self.manifest, "test", proba).write(self.project.predictions / "fc7.logreg.npz")
+        file = self.project.predictions_file("fc7.logreg")
+        Predictions.of(self.manifest, "test", proba).write(file)
+        write_json(self.project.comparison, {"predictions": {"fc7.logreg": sha256_file(file)}})
 
 
 @pytest.fixture
