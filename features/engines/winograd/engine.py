@@ -19,7 +19,7 @@ from features.engines.winograd import memory
 from features.engines.winograd.memory import Plane
 from features.engines.winograd.plan import Operation, plan
 from features.images import Preprocessing
-from features.network import Layer
+from features.network import Layer, deepest
 from features.turns import side_by_side, turn
 from features.weights import Array, Weights
 
@@ -46,9 +46,10 @@ class WinogradEngine:
         """See `Engine`; a `light` one does without torch (see `features.engines.light`)."""
         self.layers, self.light = tuple(layers), light
         self.together = max(1, PLANE_BYTES // (64 * 4 * preprocessing.size[0] * preprocessing.size[1]))
-        path = max((layer.steps for layer in layers), key=len)
+        last = deepest(layers)
+        path = last.steps
         dense = [step for step in path if step.kind == "dense"]
-        tensors = weights.tensors(path)
+        tensors = weights.tensors(last)
         mean, std = (np.array(values, np.float32)[:, None] for values in weights.normalisation)
         table = (np.arange(256, dtype=np.float32) - mean) / std  # (3, 256), by channel and value
         self.operations = list(plan(path, tensors, table, preprocessing.size, layers))
