@@ -4,6 +4,7 @@ import atexit
 import errno
 import functools
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from features.files import sha256_file
 from pipeline.datasets.prepare import prepare
 from pipeline.project import Project
 from pipeline.records.comparison import DIFFERENCES, Line
@@ -83,6 +85,14 @@ def images(tmp_path: Path) -> Path:
 def project(tmp_path: Path, images: Path) -> Path:
     """A quick project on those images, in a folder of its own."""
     return make_project(tmp_path / "project", [*QUICK, "dataset.name=folder", f"dataset.root={images}"])
+
+
+def note_predictions(project: Project, *methods: str) -> None:
+    """Write into the comparison that these methods' predictions, as they lie there now, are what it is of."""
+    content = json.loads(project.comparison.read_text("utf-8")) if project.comparison.exists() else {}
+    digests = {method: sha256_file(project.predictions_file(method)) for method in methods}
+    content["predictions"] = content.get("predictions", {}) | digests
+    project.comparison.write_text(json.dumps(content), "utf-8")
 
 
 def make_line(method: str, **known: object) -> Line:

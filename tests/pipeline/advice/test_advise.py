@@ -28,7 +28,7 @@ from pipeline.records.comparison import Line
 from pipeline.records.predictions import Predictions
 from pipeline.stores.extract import extract
 from pipeline.tuning.train import train
-from tests.conftest import QUICK, Cli, make_line, make_project, ready
+from tests.conftest import QUICK, Cli, make_line, make_project, note_predictions, ready
 
 HEADS_OFF = ("heads.rbf-svm=null", "heads.mlp=null", "heads.linear-svm=null")
 
@@ -300,6 +300,7 @@ def judged(project: Path) -> tuple[Project, list[Line]]:
         Predictions(np.arange(200).astype(str), label, proba, classes).write(
             opened.predictions / f"{each.method.replace(':', '-')}.npz"
         )
+    note_predictions(opened, *(each.method for each in lines))
     return opened, lines
 
 

@@ -12,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from features.files import sha256_file, write_json
 from features.manifest import Manifest, Row
 from features.publish import publish
 from features.store import FeatureStore
@@ -27,7 +26,7 @@ from pipeline.inspection.thumbnails import Thumbnails
 from pipeline.project import Project
 from pipeline.records.comparison import Line
 from pipeline.records.predictions import Predictions
-from tests.conftest import make_project
+from tests.conftest import make_project, note_predictions
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "裙子 \"'&</script>", "قميص")
 
@@ -237,7 +236,7 @@ class WithCopies(Set):
         self.project.predictions.mkdir(parents=True)
         file = self.project.predictions_file("fc7.logreg")
         Predictions.of(self.manifest, "test", proba).write(file)
-        write_json(self.project.comparison, {"predictions": {"fc7.logreg": sha256_file(file)}})
+        note_predictions(self.project, "fc7.logreg")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pipeline.statistics import metrics
 from pipeline.stores.extract import extract
 from pipeline.studies.layer_map import layer_map
 from pipeline.tuning.train import train
-from tests.conftest import make_line
+from tests.conftest import make_line, note_predictions
 
 CLASSES = ("cat", "dog", "<b>bird</b>")
 
@@ -87,6 +87,7 @@ def test_page_of_few_methods(finished: Project, kept: tuple[str, ...]) -> None:
     for method in kept:
         found = Predictions.read(finished.predictions / f"{BEST}.npz")
         found.write(finished.predictions / f"{method}.npz")
+    note_predictions(finished, *kept)
     page = page_of(finished)
     assert all(f"<bdi>{method}</bdi>" in page for method in kept)
     assert ("<h3>Differences from" in page) == (len(kept) == 3)
@@ -96,6 +97,7 @@ def test_predictions_of_other_images_are_refused(finished: Project) -> None:
     path = finished.predictions / f"{BEST}.npz"
     found = Predictions.read(path)
     replace(found, id=found.id[::-1]).write(path)
+    note_predictions(finished, BEST)
     with pytest.raises(
         BadInput, match=f"predictions of {BEST} are of other images; run `python cli.py compare`"
     ):
