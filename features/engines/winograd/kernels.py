@@ -7,8 +7,8 @@
 `memory.py` draws the arrays, `filters.py` makes the weights, `plan.py` cuts the work into tasks. Every
 tile is computed alone, so an image's numbers depend neither on the batch nor on the threads.
 
-Numba keeps the compiled code beside this file, and goes by this file's date alone: after a change in
-`simd.py`, `vectors.py` or `transforms.py` remove `__pycache__/kernels.*.nb?`, or nothing changes.
+Numba keeps the compiled code beside this file, and goes by this file's date and size alone. So it names
+what it is made of: who changes that has to change this, and no machine goes on with the code of before.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,8 @@ from features.engines.winograd.simd import (
 )
 from features.engines.winograd.transforms import POINTS, TILE
 from features.engines.winograd.vectors import LANES
+
+MADE_OF = "069bcfa111418d7b"  # the beginning of the sha256 of transforms.py, vectors.py and simd.py
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:

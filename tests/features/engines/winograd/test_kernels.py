@@ -1,9 +1,11 @@
 """The CPU's convolution kernels against torch's convolution in float64, whatever the vector length."""
 
+import hashlib
 import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,3 +149,10 @@ def test_shorter_vectors(cpu: str, features: str, lanes: int) -> None:
     environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     done = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_compiled_code_is_of_the_instructions_that_stand_here() -> None:
+    folder = Path(kernels.__file__).parent
+    made_of = b"".join((folder / name).read_bytes() for name in ("transforms.py", "vectors.py", "simd.py"))
+    digest = hashlib.sha256(made_of).hexdigest()
+    assert digest.startswith(kernels.MADE_OF), f"numba would go on with old code: MADE_OF is {digest[:16]} now"
