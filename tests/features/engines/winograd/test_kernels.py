@@ -155,4 +155,6 @@ def test_compiled_code_is_of_the_instructions_that_stand_here() -> None:
     folder = Path(kernels.__file__).parent
     made_of = b"".join((folder / name).read_bytes() for name in ("transforms.py", "vectors.py", "simd.py"))
     digest = hashlib.sha256(made_of).hexdigest()
-    assert digest.startswith(kernels.MADE_OF), f"numba would go on with old code: MADE_OF is {digest[:16]} now"
+    assert digest.startswith(kernels.MADE_OF), (
+        f"numba would go on with old code: MADE_OF is {digest[:16]} now"
+    )
