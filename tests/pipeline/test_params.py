@@ -35,7 +35,10 @@ def test_committed_parameters_are_the_contract() -> None:
         ('extract.image_size="64"', "(received '64')"),
         ("extract.dtype=no", "should be 'float16' or 'float32' (received 'no')"),
         ('heads.logreg.C=["1e-3"]', "heads.logreg.C.0: input should be a valid number (received '1e-3')"),
-        ("heads.logreg.C=[0]", "heads.logreg.C.0: input should be greater than 0 (received 0)"),
+        (
+            "heads.logreg.C=[0]",
+            "heads.logreg.C.0: input should be greater than or equal to 0.0000000001 (received 0)",
+        ),
         ("heads.logreg.C=[.inf]", "heads.logreg.C"),
         (
             "heads.logreg.C={low: 1, high: 1, count: 3}",

@@ -93,7 +93,7 @@ def wanted(weights: Weights) -> dict[str, np.ndarray]:
     return reference(weights, random_images(2), layers_of(*NAMES))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_each_precision_keeps_its_tolerance(
     precision: str, weights: Weights, wanted: dict[str, np.ndarray]
 ) -> None:

@@ -101,7 +101,7 @@ def engine_of(name: str, layers: list[Layer], weights: Weights, size: tuple[int,
 @pytest.mark.parametrize(
     ("network", "convolutions", "size"),
     [
-        ("vgg16", 13, (224, 224)),
+        pytest.param("vgg16", 13, (224, 224), marks=pytest.mark.slow),
         ("vgg16", 13, (40, 70)),
         pytest.param("vgg16", 13, (32, 32), marks=pytest.mark.slow),
         ("vgg16_bn", 13, (32, 32)),

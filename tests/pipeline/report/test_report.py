@@ -327,19 +327,17 @@ def test_curve_is_shown_where_it_is_of_these_images_and_settings(finished: Proje
     assert "run <code>python cli.py curve</code> again" in page
 
 
-def test_sweep_is_shown_where_it_is_of_these_images_and_settings(finished: Project) -> None:
-    runs = [plan.folder.name for plan in plans(finished, finished.read_manifest(), "freeze:conv5_1", 2)]
+def test_sweep_is_shown_where_it_is_of_these_images_and_settings(prepared: Project) -> None:
+    runs = [plan.folder.name for plan in plans(prepared, prepared.read_manifest(), "freeze:conv5_1", 2)]
     record = {"cuts": [{"mode": "freeze:conv5_1", "runs": runs}]}
-    leave(finished, "cut", record)
-    assert studied(finished) == (["Where to cut"], [])
-    leave(finished, "cut", {"cuts": [{"mode": "freeze:conv5_1", "runs": runs[::-1]}]})
-    assert studied(finished) == ([], ["sweep-cut"])
-    leave(finished, "cut", record)
-    given = ["dataset.name=folder", f"dataset.root={finished.settings.dataset.root}"]
+    leave(prepared, "cut", record)
+    assert studied(prepared) == (["Where to cut"], [])
+    leave(prepared, "cut", {"cuts": [{"mode": "freeze:conv5_1", "runs": runs[::-1]}]})
+    assert studied(prepared) == ([], ["sweep-cut"])
+    leave(prepared, "cut", record)
     # Each of these makes it another training; the last, of weights that are not there
     for changed in ("finetune.epochs=9", "extract.image_size=64", "compare.refit=true", "weights.seed=7"):
-        settings = load(finished.root / "params.yaml", [*given, changed])
-        assert studied(Project(finished.root, settings)) == ([], ["sweep-cut"])
+        assert studied(Project.open(prepared.root, [changed])) == ([], ["sweep-cut"])
 
 
 def test_layer_map_is_shown_while_the_heads_are_those(prepared: Project) -> None:
