@@ -1,7 +1,7 @@
 """The activation cache: immutable, content-addressed blocks, shared by all projects of a user.
 
     <root>/activations/<fingerprint>/<sha256 of the block's keys>/{rows.npy, keys, block.json}
-    <root>/runs/<fingerprint>/              finished fine-tuning runs: see `pipeline.finetuning.finetune`
+    <root>/runs/<fingerprint>/              finished fine-tuning runs, sealed folders of any content
     <root>/checkpoints/<fingerprint>/       those under way
 
 A block holds one layer's activations for some images. It is written aside,

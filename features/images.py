@@ -28,7 +28,7 @@ from features.files import patiently, read_bytes
 from features.network import PIXELS_SIZE, Size
 from features.views import CORNERS, random_crop
 
-# What a file means is in `features.decoding`; the rest of the project imports it from here
+# What a file means is in `features.decoding`; what most of the project needs of it is imported from here
 __all__ = [
     "EXTENSIONS",
     "MAX_PIXELS",

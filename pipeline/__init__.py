@@ -1,4 +1,4 @@
 """Features → answers: prepare, train heads, fine-tune, compare, report.
 
-Knows nothing of convolutions; `features` knows nothing of this package.
+Knows of a network what `features` says of it; `features` knows nothing of this package.
 """

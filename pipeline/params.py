@@ -2,7 +2,7 @@
 
     settings = load(Path("params.yaml"), overrides=["extract.layers=[fc7]"])
 
-Every key must be there, no other may be, and no value is silently converted:
+Every key must be there (a head may be left out), no other may be, and no value is silently converted:
 `1e-3` is a number and `"1e-3"` is not, `no` is text (YAML 1.2, as DVC reads it).
 An override of a key that takes text is that text (see `pipeline.overrides`).
 """

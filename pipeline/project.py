@@ -65,7 +65,7 @@ class Project:
 
     @property
     def weights_folder(self) -> Path:
-        """See `features.weights.write`."""
+        """See `features.sources.write`."""
         return self.artifacts / "weights"
 
     @property
@@ -75,7 +75,7 @@ class Project:
 
     @property
     def extract_record(self) -> Path:
-        """What the last extraction did: see `pipeline.stores.extraction`."""
+        """What the last extraction did: see `pipeline.stores.extract`."""
         return self.artifacts / "extract.json"
 
     @property

@@ -3,7 +3,7 @@
     image, notes = read(data)
 
 What was compared with tifffile and OpenCV is read: by Pillow where it has it right,
-else from the samples (`features.decoding.samples`). The rest is refused.
+else from the samples (`features.decoding.tiff_samples`). The rest is refused.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from features.decoding.layout import (
+from features.decoding.limits import check_size
+from features.decoding.rgb import from_array, notes_of_alpha, notes_of_frames
+from features.decoding.tiff_layout import (
     ASSOCIATED,
     CMYK,
     JPEG,
@@ -27,9 +29,7 @@ from features.decoding.layout import (
     described,
     first,
 )
-from features.decoding.limits import check_size
-from features.decoding.rgb import from_array, notes_of_alpha, notes_of_frames
-from features.decoding.samples import Values, samples
+from features.decoding.tiff_samples import Values, samples
 from features.errors import Unreadable
 
 _BYTEWISE = {1, 5, 8, 32946, 32773, 34925, 50000}  # none, LZW, Deflate, PackBits, LZMA, Zstandard

@@ -87,7 +87,9 @@ def _precision(name: str, device: str) -> str:
 
 
 def _device(name: str) -> str:
-    """Resolve `auto` and check that the device is there."""
+    """Resolve `auto` and check that the device is there; of `cpu` torch need not be asked."""
+    if name == "cpu":
+        return name
     import torch  # noqa: PLC0415 - slow to import
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

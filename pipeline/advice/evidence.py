@@ -18,7 +18,7 @@ from features.manifest import Manifest
 from features.positions import Positions
 from features.store import FeatureStore
 from pipeline.advice import transferability
-from pipeline.advice.probe import Probe
+from pipeline.advice.linear_probe import Probe
 from pipeline.datasets.splits import units
 from pipeline.statistics.metrics import Interval, accuracy
 

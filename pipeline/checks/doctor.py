@@ -16,7 +16,7 @@ from features.errors import BadInput
 from pipeline.checks import machine, repository, storage
 from pipeline.checks.finding import Finding, ok, refused, wrong
 from pipeline.checks.images import images
-from pipeline.checks.weights import reach, weights
+from pipeline.checks.network import reach, weights
 from pipeline.project import Project
 from pipeline.terminal import PLAIN_WIDTH
 

@@ -3,7 +3,7 @@
     for row in equal_budget(project, head):
         row.mode, row.epoch, row.validation_top1
 
-From the history of each baseline's first recipe, which is what a single run would take. By
+From the history of each baseline's first pair of hyper-parameters, which is what a single run would take. By
 validation rows alone: no test row is looked at for it.
 """
 

@@ -62,7 +62,7 @@ def read_training(project: Project) -> list[dict[str, str]]:
 
 
 def write_training(folder: Path, project: Project) -> None:
-    """Write every epoch of every baseline's recipes."""
+    """Write every epoch of every baseline's hyper-parameters."""
     rows = []
     for mode in project.settings.finetune.modes:
         for epoch in read_history(project, mode):

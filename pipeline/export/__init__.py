@@ -1,1 +1,1 @@
-"""The command `export`: a trained method as an ONNX model in a small folder, checked against the project."""
+"""The command `export`: a trained method as one ONNX file, checked against the project."""

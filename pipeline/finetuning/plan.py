@@ -2,7 +2,7 @@
 
     plan = Plan(project, manifest, "freeze:conv4_3")
     plan.facts          # everything it depends on; its digest names plan.folder
-    plan.epochs_in_all  # of all recipes together
+    plan.epochs_in_all  # of the whole sweep
 
 Who wants to know whether a run is there, what it would cost or what it was made with needs no more.
 """

@@ -1,4 +1,4 @@
-"""Try several recipes for one run, and give up early on those that fall behind.
+"""Try several pairs of hyper-parameters for one run, and give up early on those that fall behind.
 
 References
 ----------
@@ -15,7 +15,7 @@ from pipeline.finetuning.trainer import Task, train
 
 
 def search(tasks: Sequence[Task], *, halve: bool) -> tuple[int, dict[int, Checkpoint]]:
-    """Train tasks that differ in their recipe only.
+    """Train tasks that differ in their hyper-parameters only.
 
     They are compared by their best epoch after the start, which is the same for all: by
     `tuning.score` of validation rows, ties by log-loss, then in the order given.

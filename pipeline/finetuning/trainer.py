@@ -50,7 +50,7 @@ class Task:
     epochs : int
         Of the whole schedule.
     score : str
-        Of validation rows, by which the epoch and the recipe are chosen (`tuning.score`).
+        Of validation rows, by which the epoch and the hyper-parameters are chosen (`tuning.score`).
     pretrained : names of the steps that learn at a lower rate
     file : Path
         The checkpoint.

@@ -26,7 +26,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
     """Base of all heads.
 
     A subclass names its fitted arrays in `state`, fits them in `_fit` and scores
-    with them in `_scores`, so that saving and loading need nothing else.
+    with them in `_logits`, so that saving and loading need nothing else.
 
     Attributes
     ----------

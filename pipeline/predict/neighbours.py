@@ -57,7 +57,7 @@ class Neighbours:
         similarity: NDArray[np.float32] = np.empty((len(X), 0), np.float32)
         found: NDArray[np.intp] = np.empty((len(X), 0), np.intp)
         for numbers, rows in self.store.stream(self.train, view=0):
-            with turn:  # the same bits however many threads ask (see `pipeline.predict.opening`)
+            with turn:  # the same bits however many threads ask (see `features.turns`)
                 cosines = X @ self._unit(rows).T
             similarity = np.hstack([similarity, cosines])
             found = np.hstack([found, np.broadcast_to(numbers, (len(X), len(numbers)))])

@@ -17,7 +17,7 @@ from pipeline.advice.scenario import named
 from pipeline.advice.table import judgement
 from pipeline.comparison.table import at_equal_budget
 from pipeline.comparison.verdict import verdict
-from pipeline.inspection.inspect import inspection
+from pipeline.inspection.inspection import inspection
 from pipeline.inspection.thumbnails import Thumbnails
 from pipeline.project import Project, read_json
 from pipeline.records.budget import read_budget

@@ -1,4 +1,4 @@
-"""Which of several is better, and which of equals: the same for heads, epochs, recipes and cuts.
+"""Which of several is better, and which of equals: the same for heads, epochs, hyper-parameters and cuts.
 
     best = max(trials, key=lambda trial: rank(trial.score, trial.log_loss))
 

@@ -27,7 +27,7 @@ HINGE_ITERATIONS = 60
 # Where that is too dear. A choice: fewer leave larger gaps, more cost two passes over X each
 HINGE_ALONE = 100
 # Of one round's numbers: a choice of memory. Fewer make rounds of fewer columns, each of which costs more
-# then; `benchmarks.outofcore` halves it to stay below 2 GB
+# then
 BYTES = 2**30
 # Multiplications for one C, after which it stays as it is: 5 s of two cores at 120 GFLOP/s. A choice of
 # patience

@@ -89,7 +89,7 @@ class Solver:
         return Problems.zero(C, k, P, self.space.size)
 
     def descend(self, problems: Problems, which: Tensor, space: Space, aim: float, stuck: float) -> None:
-        """Conjugate gradients on those that `which`, (P,) bool, says (`stuck`: see `iterations`)."""
+        """Conjugate gradients on those that `which`, (P,) bool, says (`stuck`: see `schedule.iterations`)."""
         if which.any():
             product = 2 * len(self.labels) * self.space.size * len(self.columns)
             limit = iterations(problems.C[which], stuck, product, self.hinge, self.finishable)

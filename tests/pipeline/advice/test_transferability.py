@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.advice.probe import PENALTIES, Probe
+from pipeline.advice.linear_probe import PENALTIES, Probe
 from pipeline.advice.transferability import cosines, gram, logme, neighbour_accuracy
 
 Array = NDArray[np.float64]

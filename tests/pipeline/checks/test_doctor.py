@@ -24,7 +24,7 @@ from pipeline.checks import machine, repository, storage
 from pipeline.checks.doctor import examine
 from pipeline.checks.finding import Finding
 from pipeline.checks.images import images as look_at_images
-from pipeline.checks.weights import reach, weights
+from pipeline.checks.network import reach, weights
 from pipeline.datasets.prepare import prepare
 from pipeline.project import Project
 from tests.conftest import Cli

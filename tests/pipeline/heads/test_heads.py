@@ -22,6 +22,7 @@ from pipeline.heads.kernel import RbfSVM
 from pipeline.heads.linear.estimators import LinearSVM, LogReg
 from pipeline.heads.mlp import MLP
 from pipeline.heads.normalisation import Normalisation
+from pipeline.statistics.ranking import SIMPLEST
 
 GRIDS = {
     "logreg": {"C": (0.01, 1.0), "tol": 1e-9},
@@ -259,3 +260,7 @@ def test_normalisation_is_fitted_on_train_rows_only() -> None:
     assert lengths[0] == 0
     assert Normalisation("standard").fit(X[:, 1:2] * 0 + 7)(X[:, 1:2] * 0 + 7).any() == np.False_
     np.testing.assert_array_equal(Normalisation("none").fit(X)(X), X)
+
+
+def test_every_head_has_its_place_among_equals() -> None:
+    assert set(SIMPLEST) == set(HEADS)

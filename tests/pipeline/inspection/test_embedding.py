@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.inspection import embedding
-from pipeline.inspection.inspect import Inspection
+from pipeline.inspection.inspection import Inspection
 from tests.browser import chromium, needs_chromium, playwright
-from tests.pipeline.inspection.test_inspect import HOSTILE, WithCopies, page
+from tests.pipeline.inspection.test_inspection import HOSTILE, WithCopies, page
 
 PICTURE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 

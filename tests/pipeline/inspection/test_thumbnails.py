@@ -12,7 +12,7 @@ from pipeline.inspection import thumbnails
 from pipeline.inspection.thumbnails import Thumbnails
 from pipeline.project import Project
 from tests.conftest import QUICK, make_project
-from tests.pipeline.inspection.test_inspect import Set, photographs
+from tests.pipeline.inspection.test_inspection import Set, photographs
 
 
 def picture(uri: str | None) -> Image.Image:

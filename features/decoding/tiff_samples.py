@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from features.decoding.layout import Layout, numbers
+from features.decoding.tiff_layout import Layout, numbers
 from features.errors import Unreadable
 
 Values = NDArray[np.unsignedinteger[Any]]

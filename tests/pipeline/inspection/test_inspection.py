@@ -17,7 +17,7 @@ from features.publish import publish
 from features.store import FeatureStore
 from pipeline.heads.inference import to_unit_length
 from pipeline.inspection import embedding, reduction
-from pipeline.inspection.inspect import Inspection, inspection, store_for
+from pipeline.inspection.inspection import Inspection, inspection, store_for
 from pipeline.inspection.neighbours import examples, mixture
 from pipeline.inspection.reduction import Reduction, reduce, sample
 from pipeline.inspection.search import neighbours
