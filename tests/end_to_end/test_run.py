@@ -230,11 +230,6 @@ def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path, cl
     assert stages_run(dvc(checkout, "repro")) == ["advise", "report"]
     assert (checkout / "artifacts" / "studies" / "layer-map.svg").exists()
     assert "up to date" in dvc(checkout, "status")
-    # Experiments reach the heads
-    output = dvc(checkout, "exp", "run", "-S", "heads.logreg.C=[0.5]", "train@logreg")
-    assert stages_run(output) == ["train@logreg"]
-    card = json.loads(next((checkout / "artifacts/heads/logreg").glob("*/card.json")).read_text("utf-8"))
-    assert card["inputs"]["grid"]["C"] == [0.5]
     # An image removed, added, edited: DVC says so
     image, new = images / "red" / "00.png", images / "red" / "new.png"
     sound = image.read_bytes()
@@ -249,6 +244,20 @@ def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path, cl
     assert "prepare" in dvc(checkout, "status", "prepare")
     assert stages_run(dvc(checkout, "repro", "prepare")) == ["prepare"]
     assert "up to date" in dvc(checkout, "status", "prepare")
+
+
+@pytest.mark.slow
+def test_experiments_reach_the_heads_and_plots_name_every_method(checkout: Path, images: Path) -> None:
+    make_project(
+        checkout, [*QUICK, "dataset.name=folder", f"dataset.root={images}", "extract.layers=[pool5]"]
+    )
+    dvc(checkout, "repro")
+    commit(checkout)
+    # Experiments reach the heads
+    output = dvc(checkout, "exp", "run", "-S", "heads.logreg.C=[0.5]", "train@logreg")
+    assert stages_run(output) == ["train@logreg"]
+    card = json.loads(next((checkout / "artifacts/heads/logreg").glob("*/card.json")).read_text("utf-8"))
+    assert card["inputs"]["grid"]["C"] == [0.5]
     # Plots exist and name every method
     dvc(checkout, "plots", "show", "-o", "plots")
     assert "pool5.logreg" in (checkout / "plots" / "index.html").read_text("utf-8")

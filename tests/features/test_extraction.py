@@ -137,6 +137,7 @@ def test_damaged_block_is_computed_again(prepared: Project, capsys: pytest.Captu
     assert bytes_of(prepared.features) == want
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, vgg11_weights: Path) -> None:
     peaks = []
     for number in (1, 6):

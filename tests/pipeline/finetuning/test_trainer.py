@@ -112,7 +112,7 @@ class CutOff(Feed):
         ("full", {"augment": "crop-flip"}),
         ("freeze:conv5_1", {"augment": "views", "views": "flip"}),
         pytest.param("freeze:fc6", {}, marks=pytest.mark.slow),  # dropout; 17 million parameters
-        ("scratch", {"layer_decay": 0.8}),
+        pytest.param("scratch", {"layer_decay": 0.8}, marks=pytest.mark.slow),
     ],
 )
 def test_cut_off_at_random_steps_it_ends_with_the_same_bits(

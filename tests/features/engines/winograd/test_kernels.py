@@ -131,8 +131,9 @@ def test_pooling_drops_an_odd_last_row_and_column() -> None:
 @pytest.mark.parametrize(
     ("cpu", "features", "lanes"),
     [
-        ("haswell", "+avx2,+fma", 8),
-        pytest.param("nehalem", "+sse4.2", 4, marks=pytest.mark.slow),  # compiles everything once more
+        # Each compiles everything once more
+        pytest.param("haswell", "+avx2,+fma", 8, marks=pytest.mark.slow),
+        pytest.param("nehalem", "+sse4.2", 4, marks=pytest.mark.slow),
     ],
 )
 def test_shorter_vectors(cpu: str, features: str, lanes: int) -> None:
