@@ -104,6 +104,7 @@ def test_run_without_dvc(project: Path, images: Path, cli: Cli) -> None:
     assert (other / "metrics.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_batch_norm_from_images_to_predictions(tmp_path: Path, images: Path, cli: Cli) -> None:
     folder = make_project(tmp_path / "project", [
         *QUICK, "dataset.name=folder", f"dataset.root={images}", "weights.network=vgg11_bn",
@@ -198,6 +199,7 @@ def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", output)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # twelve times DVC, with a stage for each head
 def test_dvc_runs_what_changed_and_nothing_else(checkout: Path, images: Path, cli: Cli) -> None:
     heads = ["heads.rbf-svm=null", "heads.mlp=null", "heads.linear-svm=null"]

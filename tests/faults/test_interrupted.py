@@ -111,6 +111,7 @@ def kill_training(project: Project, root: Path, cli: Cli, mode: str, kills: int)
         shutil.rmtree(cache)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_training_goes_on_to_the_same_bits(prepared: Project, tmp_path: Path, cli: Cli) -> None:
     extract(prepared, prepared.layers)

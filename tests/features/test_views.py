@@ -146,6 +146,7 @@ def test_views_hold_what_the_network_computes_of_them(prepared: Project, images:
     np.testing.assert_array_equal(stored, engine.run(batch)["pool5"][:3].astype(np.float16))
 
 
+@pytest.mark.slow
 def test_the_whole_pipeline_with_views(tmp_path: Path, images: Path, cli) -> None:  # type: ignore[no-untyped-def]
     from tests.conftest import make_project  # noqa: PLC0415
 
