@@ -55,12 +55,13 @@ class Frozen:
         self.choice = _choice(project, trained_on)
         self.recipe = recipe = recipe_of(project, self.layers, choice=self.choice)
         self.views, self.dtype, self.preprocessing = recipe.views, recipe.dtype, recipe.preprocessing
-        library = _made_by(name, recipe, cards, project)
+        _check_features(name, recipe, cards, project)
         here = self.choice.numerics.partition("/")[0]
         others = [engine for engine in trained_on if engine != here]
+        libraries = {Library(**card["library"]) for card in cards if card["layer"]}
         self.note = note_of(
             f"trained on features of {others[0]}, here it is {here}" if others else "",
-            OTHER_PILLOW if library != self.preprocessing.library else "",
+            OTHER_PILLOW if libraries - {self.preprocessing.library} else "",
         )
         computed = [layer for layer in dict.fromkeys(self.layers) if layer.needs_network]
         compiled = project.cache_root / "compiled"
@@ -92,28 +93,19 @@ class Frozen:
         return np.asarray(np.mean(found, axis=0))
 
 
-def _made_by(name: str, recipe: Recipe, cards: Sequence[Mapping[str, Any]], project: Project) -> Library:
-    """Whose bits the images of the heads' features had.
-
-    Raises
-    ------
-    BadInput
-        Where the features were others than these settings give, however they are computed.
-    """
-    library = recipe.preprocessing.library
+def _check_features(name: str, recipe: Recipe, cards: Sequence[Mapping[str, Any]], project: Project) -> None:
+    """BadInput where heads had other features than these settings give, however they are computed."""
     for layer, card in zip(recipe.layers, cards, strict=True):
         if not card["layer"]:
             continue
-        library = Library(**card["library"])
         engine, precision = _engine(card).split("-") if layer.needs_network else ("", "")
         then = replace(
             recipe,
-            preprocessing=replace(recipe.preprocessing, library=library),
+            preprocessing=replace(recipe.preprocessing, library=Library(**card["library"])),
             choice=Choice(engine, "", precision, "") if engine else recipe.choice,
         )
         if not is_current(card["numerics"]) or then.fingerprint(layer) != card["inputs"]["features"]:
             raise BadInput(_of_others(name, layer, cards, project))
-    return library
 
 
 def _engine(card: Mapping[str, Any]) -> str:

@@ -13,9 +13,9 @@ from pipeline.finetuning.finetune import finetune
 from pipeline.project import Project, read_json
 from pipeline.records.since import outdated, since
 from pipeline.report.report import report
-from pipeline.stores.extract import extract
 from pipeline.tuning.train import train
 from tests.conftest import QUICK, Cli, make_images, make_project, ready
+from tests.pipeline.conftest import all_trained
 
 AGAIN = "heads.logreg.C=[0.1]"
 
@@ -37,11 +37,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, vgg11_weights: Path) -> Path:
         made = ready(
             make_project(folder / "project", [*QUICK, *which, *layers, *heads, *baseline]), vgg11_weights
         )
-        extract(made, made.layers)
-        for head in made.settings.heads.named():
-            train(made, head)
-        finetune(made, made.settings.finetune.modes)
-        compare(made)
+        all_trained(made)
     return folder
 
 
